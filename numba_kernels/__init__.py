@@ -1,0 +1,1 @@
+"""CPU kernels: a SIMD vocabulary for numba, packed weights, the encoder and the sample loop."""

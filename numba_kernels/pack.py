@@ -1,0 +1,284 @@
+"""Weights as the kernels read them: tiled, aligned, and quantised for the int8 decoder.
+
+int8 weights have one scale a row. Their inputs are int16 on scales that no value can exceed, so
+nothing saturates: a gated output is at most 1 in size, hence a layer's input is at most the
+largest embedding plus what each earlier layer's rows can add at most; the head's inputs are scaled
+by their own largest value, sample by sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from model.config import LEVELS, DecoderConfig, EncoderConfig
+from model.errors import ConfigError
+from model.mulaw import companded, encode
+from model.weights import Weights
+from numba_kernels.product import SUM_ROWS
+from numba_kernels.simd import VECTOR
+
+Floats = NDArray[np.float32]
+
+GATE_SCALE = np.float32(32767.0)
+"""int16 units of one unit of a gated output."""
+
+HEADROOM = 32760.0
+"""int16 units of a layer input's bound; the rest absorbs rounding in the float32 sums."""
+
+# Smaller weights change nothing that can be heard, and could make denormal products.
+_TINY = 1e-20
+_ALIGNMENT = 64
+
+
+class PackedMatrix(NamedTuple):
+    """Matrices for ``product``: one a layer, all of one shape."""
+
+    weights: NDArray[Any]
+    """(layers, rows, depth) float32 or int8; in memory tile by tile, see ``pack_rows``."""
+    scales: Floats
+    """(layers, rows): what a sum is multiplied by; ones for float32."""
+
+
+class BlockMatrix(NamedTuple):
+    """Matrices for ``block_product``: one a layer, all of one shape."""
+
+    weights: Floats
+    """(layers, rows / 16, depth, 16)."""
+    bias: Floats
+    """(layers, rows)."""
+
+
+class DecoderWeights(NamedTuple):
+    """Everything the sample loop reads."""
+
+    embedding: Floats
+    """(256, R)."""
+    dilations: NDArray[np.int64]
+    queue_starts: NDArray[np.int64]
+    """Where each layer's queue of ``dilation`` rows of R begins."""
+    input_scales: Floats
+    """(layers,): int16 units of one unit of a layer's input."""
+    gate: PackedMatrix
+    """(layers, 2R, 2R): past tap, then current tap."""
+    output: PackedMatrix
+    """(layers, R + S, R)."""
+    output_bias: Floats
+    """(layers, R + S)."""
+    hidden: PackedMatrix
+    """(1, H, S)."""
+    logits: PackedMatrix
+    """(1, 256, H)."""
+    logits_bias: Floats
+
+
+class EncoderWeights(NamedTuple):
+    """Everything the encoder kernel reads."""
+
+    boundaries: Floats
+    """(255,): the least sample of each mu-law code but the first."""
+    levels: Floats
+    """(256,): what the network reads for each code."""
+    front: Floats
+    """(4, C): three taps, oldest first, then the bias."""
+    dilations: NDArray[np.int64]
+    queue_starts: NDArray[np.int64]
+    """Where each layer's queue of 2 * ``dilation`` rows of C begins."""
+    dilated: BlockMatrix
+    """(layers, C, 3C), oldest tap first."""
+    mix: BlockMatrix
+    """(layers, C, C)."""
+    latent: BlockMatrix
+    """(1, latent_channels rounded up to 16, C)."""
+
+
+def pack_encoder(config: EncoderConfig, weights: Weights) -> EncoderWeights:
+    """Lay the encoder's weights out for its kernel."""
+    names = [f"layers.{i}" for i in range(len(config.dilations))]
+    return EncoderWeights(
+        boundaries=code_boundaries(),
+        levels=companded(np.arange(LEVELS, dtype=np.uint8)),
+        front=_clean(np.vstack([weights["front.weight"], weights["front.bias"]])),
+        dilations=np.array(config.dilations, np.int64),
+        queue_starts=queue_starts([2 * d for d in config.dilations], config.channels),
+        dilated=pack_block(
+            [np.hstack(list(weights[f"{name}.dilated.weight"])) for name in names],
+            [weights[f"{name}.dilated.bias"] for name in names],
+        ),
+        mix=pack_block(
+            [weights[f"{name}.mix.weight"] for name in names],
+            [weights[f"{name}.mix.bias"] for name in names],
+        ),
+        latent=pack_block([weights["latent.weight"]], [weights["latent.bias"]]),
+    )
+
+
+def pack_conditions(config: DecoderConfig, weights: Weights) -> BlockMatrix:
+    """The latent's way into a decoder: rows of every layer's gate, then the head's, in one."""
+    names = [f"layers.{i}" for i in range(len(config.dilations))]
+    rows = [weights[f"{name}.condition.weight"] for name in names]
+    bias = [weights[f"{name}.current.bias"] for name in names]
+    return pack_block(
+        [np.vstack([*rows, weights["head.condition.weight"]])],
+        [np.concatenate([*bias, weights["head.hidden.bias"]])],
+    )
+
+
+def pack_decoder(
+    config: DecoderConfig, weights: Weights, dtype: DTypeLike
+) -> DecoderWeights:
+    """Lay a decoder's weights out for the sample loop, as float32 or int8.
+
+    Raises ConfigError if an int32 sum of the int8 decoder could overflow.
+    """
+    names = [f"layers.{i}" for i in range(len(config.dilations))]
+    embedding = _clean(weights["embedding.weight"])
+    outputs = [_clean(weights[f"{name}.output.weight"]) for name in names]
+    output_bias = _clean(np.stack([weights[f"{name}.output.bias"] for name in names]))
+    output = pack_rows(outputs, dtype, 1.0 / GATE_SCALE)
+    input_scales = HEADROOM / input_bounds(embedding, outputs, output_bias, dtype)
+    gates = [
+        np.hstack([weights[f"{name}.past.weight"], weights[f"{name}.current.weight"]])
+        for name in names
+    ]
+    return DecoderWeights(
+        embedding=embedding,
+        dilations=np.array(config.dilations, np.int64),
+        queue_starts=queue_starts(config.dilations, config.residual_channels),
+        input_scales=input_scales.astype(np.float32),
+        gate=pack_rows(gates, dtype, 1.0 / input_scales),
+        output=output,
+        output_bias=output_bias,
+        hidden=pack_rows([weights["head.hidden.weight"]], dtype),
+        logits=pack_rows([weights["head.logits.weight"]], dtype),
+        logits_bias=_clean(weights["head.logits.bias"]),
+    )
+
+
+def input_bounds(
+    embedding: Floats, outputs: Sequence[Floats], output_bias: Floats, dtype: DTypeLike
+) -> NDArray[np.float64]:
+    """(layers,): what no value of each layer's input can exceed in size.
+
+    Row by row: the largest embedding, and for each layer before the sum of the row's weights, as
+    they are once quantised, and its bias; a gated output being at most 1.
+    """
+    channels = embedding.shape[1]
+    bound = np.abs(embedding.astype(np.float64)).max(axis=0)
+    bounds = []
+    for rows, bias in zip(outputs, output_bias, strict=True):
+        bounds.append(max(float(bound.max()), _TINY))
+        used = rows[:channels].astype(np.float64)
+        if np.dtype(dtype) == np.int8:
+            levels, scales = quantise_rows(rows[:channels])
+            used = levels * scales[:, None].astype(np.float64)
+        bound = bound + np.abs(used).sum(axis=1) + np.abs(bias[:channels])
+    return np.array(bounds)
+
+
+def quantise_rows(rows: Floats) -> tuple[NDArray[np.int8], Floats]:
+    """Nearest multiples of each row's scale, its largest weight being 127 of them."""
+    scales = np.maximum(np.abs(rows).max(axis=1), _TINY).astype(np.float32) / np.float32(127)
+    return np.rint(rows / scales[:, None]).astype(np.int8), scales
+
+
+def pack_rows(
+    matrices: Sequence[Floats], dtype: DTypeLike, unit: float | NDArray[np.float64] = 1.0
+) -> PackedMatrix:
+    """Lay matrices (rows, depth) out for ``product``.
+
+    Tiles of rows follow one another; in a tile, pairs of columns; in a pair, for int8 the two
+    weights of each row side by side, for float32 one column and then the other.
+    unit: what one unit of int16 input stands for, one number or one a matrix.
+    """
+    rows, depth = matrices[0].shape
+    packed = aligned((len(matrices), rows, depth), dtype)
+    scales = np.ones((len(matrices), rows), np.float32)
+    units = np.broadcast_to(np.asarray(unit, np.float64), len(matrices))
+    for layer, matrix in enumerate(matrices):
+        values: NDArray[Any] = _clean(matrix)
+        if packed.dtype == np.int8:
+            values, row_scales = quantise_rows(values)
+            _require_no_overflow(values)
+            scales[layer] = row_scales * units[layer]
+        packed[layer] = _tiled(values).reshape(rows, depth)
+    return PackedMatrix(packed, scales)
+
+
+def _tiled(matrix: NDArray[Any]) -> NDArray[Any]:
+    rows, depth = matrix.shape
+    tiles = []
+    start, size = 0, SUM_ROWS
+    while start < rows:
+        if start + size > rows:
+            size //= 2
+            continue
+        pairs = matrix[start : start + size].reshape(size, depth // 2, 2)
+        order = (1, 0, 2) if matrix.dtype == np.int8 else (1, 2, 0)
+        tiles.append(pairs.transpose(order).ravel())
+        start += size
+    return np.concatenate(tiles)
+
+
+def _require_no_overflow(levels: NDArray[np.int8]) -> None:
+    largest = int(np.abs(levels.astype(np.int64)).sum(axis=1).max()) * 32767
+    if largest >= 2**31:
+        raise ConfigError(
+            f"a row of {levels.shape[1]} int8 weights can sum to {largest}, beyond int32; "
+            "use fewer channels or the float32 decoder"
+        )
+
+
+def pack_block(matrices: Sequence[Floats], biases: Sequence[Floats]) -> BlockMatrix:
+    """Lay matrices (rows, depth) out for ``block_product``, rows padded with zeros to 16."""
+    rows, depth = matrices[0].shape
+    padded = -(-rows // VECTOR) * VECTOR
+    weights = aligned((len(matrices), padded // VECTOR, depth, VECTOR), np.float32)
+    bias = aligned((len(matrices), padded), np.float32)
+    for layer, (matrix, offset) in enumerate(zip(matrices, biases, strict=True)):
+        whole = np.zeros((padded, depth), np.float32)
+        whole[:rows] = _clean(matrix)
+        weights[layer] = whole.reshape(-1, VECTOR, depth).transpose(0, 2, 1)
+        bias[layer, :rows] = _clean(offset)
+    return BlockMatrix(weights, bias)
+
+
+def queue_starts(rows: Sequence[int], channels: int) -> NDArray[np.int64]:
+    """Where each layer's queue begins in one flat array of them all."""
+    return np.concatenate([[0], np.cumsum(rows)[:-1]]).astype(np.int64) * channels
+
+
+def code_boundaries() -> Floats:
+    """(255,): the least float32 sample of each mu-law code from 1 on.
+
+    Found by bisection over ``model.mulaw.encode``, so that counting boundaries gives its codes
+    exactly.
+    """
+    codes = np.arange(1, LEVELS)
+    low, high = np.full(codes.shape, -1.0, np.float32), np.full(codes.shape, 1.0, np.float32)
+    while np.any(apart := np.nextafter(low, high) < high):
+        middle = (low.astype(np.float64) + high) / 2
+        middle = np.where(apart, middle, high).astype(np.float32)
+        reached = encode(middle) >= codes
+        high = np.where(reached, middle, high)
+        low = np.where(reached, low, middle)
+    return high
+
+
+def _clean(weights: Floats) -> Floats:
+    """A contiguous aligned copy without weights so small that products could be denormal."""
+    kept = aligned(weights.shape, np.float32)
+    kept[...] = np.where(np.abs(weights) < _TINY, 0.0, weights)
+    return kept
+
+
+def aligned(shape: int | Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
+    """A zero array whose first byte begins a cache line."""
+    kind = np.dtype(dtype)
+    size = int(np.prod(shape)) * kind.itemsize
+    room = np.zeros(size + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    return room[start : start + size].view(kind).reshape(shape)

@@ -1,0 +1,134 @@
+"""What a performer can turn: one frozen snapshot, replaced whole, read once a hop.
+
+A control is one field of ``Controls``. Its range, unit and description stand beside it, and its
+OSC address follows from its name, so adding a control is adding a field.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from model.errors import ConfigError, UnknownDomain
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Name, type and range of one control."""
+
+    name: str
+    kind: type
+    default: float
+    low: float
+    high: float
+    unit: str
+    description: str
+
+    @property
+    def path(self) -> str:
+        """The control's address below ``/umt/``: ``gain_in`` is ``gain/in``."""
+        return self.name.replace("_", "/")
+
+    def parse(self, value: object) -> float:
+        """``value`` as this control's type, within its range.
+
+        A whole number may come as a float, as some OSC clients send nothing else.
+        Raises ConfigError, giving the value and the range.
+        """
+        wanted = "a whole number" if self.kind is int else "a number"
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ConfigError(f"{self.name} must be {wanted}, got {value!r}")
+        if not math.isfinite(value) or (self.kind is int and value != int(value)):
+            raise ConfigError(f"{self.name} must be {wanted}, got {value!r}")
+        if not self.low <= value <= self.high:
+            raise ConfigError(f"{self.name} must be {self.range}, got {value!r}")
+        parsed: float = self.kind(value)
+        return parsed
+
+    @property
+    def range(self) -> str:
+        """The allowed values in words."""
+        unit = f" {self.unit}" if self.unit else ""
+        if self.high == math.inf:
+            return f"{self.low:g} or more{unit}"
+        return f"{self.low:g} to {self.high:g}{unit}"
+
+
+def _setting(
+    default: float, description: str, low: float = 0.0, high: float = math.inf, unit: str = ""
+) -> Any:
+    range_ = {"low": low, "high": high, "unit": unit, "description": description}
+    return field(default=default, metadata=range_)
+
+
+@dataclass(frozen=True)
+class Controls:
+    """One consistent set of control values."""
+
+    domain: int = _setting(0, "target domain, by its place in the bundle")
+    mix: float = _setting(1.0, "0 is the input, 1 the translation, equal power between", high=1.0)
+    temperature: float = _setting(1.0, "of sampling: lower is calmer", low=0.05, high=2.0)
+    gain_in: float = _setting(0.0, "level into the network", low=-60.0, high=24.0, unit="dB")
+    gain_out: float = _setting(0.0, "level of the output", low=-60.0, high=24.0, unit="dB")
+
+    def __post_init__(self) -> None:
+        for name, setting in SETTINGS.items():
+            object.__setattr__(self, name, setting.parse(getattr(self, name)))
+
+    def replace(self, **changes: object) -> Controls:
+        """These controls with some values changed. Raises ConfigError on a bad name or value."""
+        for name in changes:
+            if name not in SETTINGS:
+                raise ConfigError(f"no control {name!r}; there are {', '.join(SETTINGS)}")
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+def _settings() -> dict[str, Setting]:
+    return {
+        row.name: Setting(row.name, type(row.default), row.default, **row.metadata)
+        for row in fields(Controls)
+    }
+
+
+SETTINGS: dict[str, Setting] = _settings()
+"""Every control by field name."""
+
+SETTINGS_BY_PATH: dict[str, Setting] = {row.path: row for row in SETTINGS.values()}
+"""Every control by its address below ``/umt/``."""
+
+
+class Mailbox:
+    """Where OSC, MIDI and panels leave controls and the engine picks them up.
+
+    ``latest`` is a plain attribute: the engine reads it without a lock and always gets one whole
+    snapshot. Writers take turns among themselves, so no change is lost.
+    """
+
+    def __init__(self, controls: Controls | None = None, domains: int | None = None):
+        """domains: how many the bundle holds; None accepts any index."""
+        self.domains = domains
+        self.latest = self._checked(Controls() if controls is None else controls)
+        self._writers = threading.Lock()
+
+    def put(self, controls: Controls) -> None:
+        """Replace every value at once. Raises UnknownDomain if the bundle lacks the domain."""
+        with self._writers:
+            self.latest = self._checked(controls)
+
+    def replace(self, **changes: object) -> Controls:
+        """Change some values and return the result.
+
+        Raises ConfigError or UnknownDomain, changing nothing, if any value is refused.
+        """
+        with self._writers:
+            self.latest = self._checked(self.latest.replace(**changes))
+            return self.latest
+
+    def _checked(self, controls: Controls) -> Controls:
+        if self.domains is not None and controls.domain >= self.domains:
+            raise UnknownDomain(
+                f"no domain {controls.domain} in this bundle; choose 0 to {self.domains - 1}"
+            )
+        return controls

@@ -1,0 +1,258 @@
+"""The live engine: a thread between two rings, and the one call the audio callback makes.
+
+    callback --> capture ring --> engine thread: chain --> render ring --> callback
+
+The callback copies and never waits. The engine thread sleeps until a block has come in. It is
+woken by releasing a ``threading.Lock`` used as a binary semaphore: releasing never waits, as only
+acquiring can, and it costs a wake-up a block, where polling at the same latency costs a few
+percent of a core.
+
+Overload: output due at a frame that has been played is worthless, so once the unread input is
+older than that, it is dropped in whole hops and the output timeline jumps by as much. Nothing is
+ever played later than its frame, hence latency is the same after an overload as before it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from math import ceil
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.bundle import Bundle
+from model.config import SAMPLE_RATE
+from model.errors import ConfigError, ShapeError, UmtError
+from realtime.backends import Backend
+from realtime.chain import Chain
+from realtime.controls import Mailbox
+from realtime.edges import EdgeFader
+from realtime.latency import LatencyItem, LatencyTable, engine_latency
+from realtime.meter import Meter
+from realtime.priority import ThreadPriority, own_priority, raise_below
+from realtime.rings import CaptureRing, RenderRing
+
+Audio = NDArray[np.float32]
+State = Literal["new", "running", "stopped", "failed"]
+
+_log = logging.getLogger(__name__)
+
+_BACKLOG_HOPS = 3
+_RING_S = 2.0
+_MOST_HEADROOM_MS = 1000.0
+# Only bounds how long a stopped or silent device goes unnoticed; every block wakes the thread.
+_WAIT_S = 0.1
+
+
+class Engine:
+    """Live translation between ``exchange`` calls; see the module's description."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        rate: int = 48_000,
+        block: int = 256,
+        *,
+        mailbox: Mailbox | None = None,
+        seed: int = 0,
+        headroom_ms: float | None = None,
+    ):
+        """Build the chain and compile its kernels: everything slow happens here.
+
+        rate: of the device, in Hz.  block: frames of the largest exchange expected; any size
+        works.  headroom_ms: how far finished output leads the callback, by default one block and
+        one hop; less is less latency and less tolerance.
+        Raises ConfigError for an unsupported rate, block, seed or headroom.
+        """
+        if block < 1:
+            raise ConfigError(f"block must be at least 1 frame, got {block}")
+        self.rate = rate
+        self.block = block
+        self.mailbox = Mailbox(domains=len(bundle.domains)) if mailbox is None else mailbox
+        self.meter = Meter(bundle.config.hop_s)
+        self.chain = Chain(
+            bundle,
+            backend,
+            rate,
+            seed,
+            controls=self.mailbox.latest,
+            meter=self.meter,
+            background=True,
+        )
+        self.headroom_frames = self._headroom_frames(headroom_ms)
+        self.state: State = "new"
+        self.failure: BaseException | None = None
+        """What stopped the engine thread, or the callback's own last error; None if nothing."""
+        self.realtime_granted: bool | None = None
+        """Whether the thread got real-time priority; None until the first exchange."""
+        self.realtime_reason = "no audio yet"
+        ring = int(_RING_S * rate) + 2 * self.headroom_frames + 8 * block
+        self._captured = CaptureRing(ring)
+        self._rendered = RenderRing(ring)
+        self._edges = EdgeFader(rate)
+        self._piece = np.zeros(self.chain.piece_frames, np.float32)
+        self._out = np.zeros(self.chain.most_output(self.chain.piece_frames), np.float32)
+        self._offset = 0
+        self._callback_priority: ThreadPriority | None = None
+        self._wake = threading.Lock()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def delay_samples(self) -> int:
+        """From an input frame to the output frame it sounds in, through ``exchange``."""
+        return self.chain.delay_samples + self.headroom_frames
+
+    @property
+    def delay_s(self) -> float:
+        """``delay_samples`` in seconds."""
+        return self.delay_samples / self.rate
+
+    @property
+    def backlog_limit(self) -> int:
+        """Unread input frames beyond which their output could only come too late."""
+        hop = self.chain.skip_unit
+        return max(_BACKLOG_HOPS * hop, self.headroom_frames + hop)
+
+    def start(self, threaded: bool = True) -> None:
+        """Begin a timeline at the next exchange, from the warm rest state.
+
+        threaded: run the engine's thread; otherwise the caller makes its turns with ``step``.
+        Does nothing if running.  Raises UmtError if ``stop`` had to leave a stuck thread behind.
+        """
+        if self.state == "running":
+            return
+        if not self._join(0.0):
+            raise UmtError("the engine's thread is still stuck in its last hop; open a new engine")
+        self.failure = None
+        self.realtime_granted, self.realtime_reason = None, "no audio yet"
+        self.chain.reset()
+        self._begin_timeline()
+        self._closing = False
+        self.state = "running"
+        if threaded:
+            self._thread = threading.Thread(target=self._run, name="umt-engine", daemon=True)
+            self._thread.start()
+
+    def stop(self, timeout_s: float = 2.0) -> bool:
+        """End the thread; ``exchange`` goes on giving silence. Idempotent.
+
+        Returns whether the thread ended within ``timeout_s``; one that is stuck is left behind.
+        """
+        if self.state == "running":
+            self.state = "stopped"
+        self._closing = True
+        return self._join(timeout_s)
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Stop for good, helper threads included."""
+        self.stop(timeout_s)
+        self.chain.close()
+
+    def __enter__(self) -> Engine:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def exchange(self, captured: Audio, rendered: Audio) -> None:
+        """Hand over one block of input and fetch one of output: the audio callback's one call.
+
+        captured, rendered: (frames,) float32 of one length, any stride; ``rendered`` is filled
+        whole, with silence for what is not ready.  Never raises, waits or logs.
+        """
+        try:
+            if len(captured) != len(rendered):
+                raise ShapeError(f"got {len(captured)} frames for {len(rendered)} of output")
+            self._captured.write(captured)
+            ready = self._rendered.read_into(rendered)
+            missing = len(rendered) - ready
+            begins = self._edges.smooth(rendered, ready)
+            if missing and self.state == "running":
+                self.meter.count_missing(missing, begins)
+            if self._callback_priority is None:
+                self._callback_priority = own_priority()
+        except Exception as error:
+            # A callback that raises ends the stream; silence and a visible failure do not.
+            rendered.fill(0.0)
+            self.failure = error
+        if self._wake.locked():
+            self._wake.release()
+
+    def count_xrun(self) -> None:
+        """The driver flagged a gap. Callback side."""
+        self.meter.count_xrun()
+
+    def step(self) -> bool:
+        """One turn of the engine: at most one hop. Returns whether there was any input."""
+        backlog = self._captured.backlog
+        if backlog > self.backlog_limit:
+            dropped = self.chain.skip(backlog // self.chain.skip_unit)
+            self._captured.skip(dropped)
+            self.meter.count_overload(dropped)
+        size = self._captured.read_into(self._piece)
+        if size == 0:
+            return False
+        position = self._offset + self.chain.frames_out
+        count = self.chain.process_into(self._piece[:size], self._out, self.mailbox.latest)
+        late = self._rendered.write(position, self._out[:count])
+        if late:
+            self.meter.count_late(late)
+        return True
+
+    def latency(self, device: LatencyItem | None = None) -> LatencyTable:
+        """The itemised latency now; its sum without ``device`` is ``delay_s``."""
+        resampling_in_s, resampling_out_s = self.chain.resampling_delay_s
+        config = self.chain.config
+        return engine_latency(
+            resampling_in_s=resampling_in_s,
+            lookahead_s=config.encoder.lookahead_samples / SAMPLE_RATE,
+            hop_s=config.hop_s,
+            resampling_out_s=resampling_out_s,
+            headroom_s=self.headroom_frames / self.rate,
+            generation_s=self.meter.hop_time_s(0.5),
+            device=device,
+        )
+
+    def _headroom_frames(self, headroom_ms: float | None) -> int:
+        if headroom_ms is None:
+            return self.block + self.chain.piece_frames
+        least_ms = 1e3 * self.block / self.rate
+        if not least_ms <= headroom_ms <= _MOST_HEADROOM_MS:
+            raise ConfigError(
+                f"headroom must be from one block ({least_ms:.2f} ms) to {_MOST_HEADROOM_MS:g} ms, "
+                f"got {headroom_ms:g}"
+            )
+        return ceil(headroom_ms * self.rate / 1e3)
+
+    def _begin_timeline(self) -> None:
+        self._captured.skip(self._captured.backlog)
+        self._offset = self._captured.position + self.headroom_frames
+        self._rendered.write_silence(self._offset)
+
+    def _join(self, timeout_s: float) -> bool:
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+            if self._thread.is_alive():
+                return False
+            self._thread = None
+        return True
+
+    def _run(self) -> None:
+        try:
+            while not self._closing:
+                if self.realtime_granted is None and self._callback_priority is not None:
+                    granted, self.realtime_reason = raise_below(self._callback_priority)
+                    self.realtime_granted = granted
+                if not self.step():
+                    self._wake.acquire(timeout=_WAIT_S)
+        except BaseException as error:
+            # The thread ends here; the callback goes on with silence, and whoever watches
+            # ``state`` finds the cause in ``failure``.
+            self.failure = error
+            self.state = "failed"
+            _log.exception("the engine stopped")

@@ -1,0 +1,124 @@
+"""A bundle loads as it was saved; damaged, foreign and newer ones are refused by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.bundle import Bundle, Domain, load_bundle, random_bundle, save_bundle
+from model.errors import BundleError, UnknownDomain
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_bundle: Bundle) -> Path:
+    save_bundle(tiny_bundle, tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def test_a_bundle_loads_as_it_was_saved(folder: Path, tiny_bundle: Bundle) -> None:
+    loaded = load_bundle(folder)
+    assert loaded.config == tiny_bundle.config
+    assert loaded.domains == tiny_bundle.domains
+    assert loaded.about == tiny_bundle.about
+    for name, weights in tiny_bundle.decoders.items():
+        for key, value in weights.items():
+            half = value.astype(np.float16).astype(np.float32)
+            np.testing.assert_array_equal(loaded.decoders[name][key], half)
+            assert loaded.decoders[name][key].dtype == np.float32
+
+
+def test_saving_again_replaces_the_bundle(folder: Path) -> None:
+    other = random_bundle("tiny", domains=("z",), seed=9)
+    save_bundle(other, folder)
+    assert load_bundle(folder).domain_names == ("z",)
+
+
+def test_a_missing_bundle_says_where_it_looked(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no bundle at .*nowhere"):
+        load_bundle(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["encoder.safetensors", "domains/b.safetensors"])
+def test_one_flipped_bit_is_noticed(folder: Path, name: str) -> None:
+    data = bytearray((folder / name).read_bytes())
+    data[-1] ^= 1
+    (folder / name).write_bytes(data)
+    with pytest.raises(BundleError, match=f"{name} is damaged"):
+        load_bundle(folder)
+
+
+def test_a_missing_domain_file_is_named(folder: Path) -> None:
+    (folder / "domains/c.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"c\.safetensors"):
+        load_bundle(folder)
+
+
+def test_a_truncated_manifest_is_refused(folder: Path) -> None:
+    path = folder / "manifest.json"
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(BundleError, match="is damaged"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(format="other"), "does not describe a umt bundle"),
+        (lambda m: m.update(format_version=2), "install a newer umt-live"),
+        (lambda m: m.update(format_version="1"), "no usable format_version"),
+        (lambda m: m.pop("domains"), "is incomplete"),
+        (lambda m: m.update(domains=[]), "each domain once"),
+        (lambda m: m["domains"].append(m["domains"][0]), "each domain once"),
+        (lambda m: m["domains"][0].update(name="../evil"), "'../evil'"),
+        (lambda m: m["config"]["decoder"].update(residual_channels=32), "expected float16"),
+        (lambda m: m["config"]["decoder"].update(blocks=2), "does not fit"),
+        (lambda m: m["config"].update(hop_samples=0), "hop_samples"),
+        (lambda m: m["sha256"].clear(), "is damaged"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused(
+    folder: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    edit_manifest(folder, change)
+    with pytest.raises(BundleError, match=message):
+        load_bundle(folder)
+
+
+def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
+    bundle = random_bundle("tiny", domains=("a",))
+    bundle.encoder["latent.bias"][0] = np.nan
+    save_bundle(bundle, tmp_path)
+    with pytest.raises(BundleError, match=r"latent\.bias holds values that are not finite"):
+        load_bundle(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "A", "../x", "a/b", "a" * 65, "é"])
+def test_domain_names_are_safe_as_file_names(name: str) -> None:
+    with pytest.raises(BundleError, match="domain name"):
+        Domain(name)
+
+
+def test_domains_are_found_by_name_and_index(tiny_bundle: Bundle) -> None:
+    assert tiny_bundle.domain_index("b") == 1
+    assert tiny_bundle.domain_index(2) == 2
+    for wrong in ("d", 3, -1):
+        with pytest.raises(UnknownDomain, match="choose one of a, b, c"):
+            tiny_bundle.domain_index(wrong)
+
+
+def test_an_unwritable_place_is_one_clear_error(tmp_path: Path, tiny_bundle: Bundle) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BundleError, match="cannot write bundle"):
+        save_bundle(tiny_bundle, tmp_path / "file" / "bundle")

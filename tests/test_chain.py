@@ -1,0 +1,299 @@
+"""The chain: as late as it says, block-exact, and determined by its inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from echo_backend import echo_backend, echo_bundle, echo_config
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from model import mulaw
+from model.bundle import Bundle
+from model.errors import ConfigError, ShapeError, UnknownDomain
+from realtime.backends import open_backend, rest_states
+from realtime.chain import Chain
+from realtime.controls import Controls
+from realtime.resample import SUPPORTED_RATES
+from realtime.seed import Uniforms
+
+Audio = NDArray[np.float32]
+BACKEND = __import__("os").environ.get("UMT_TEST_BACKEND","numba-float32")
+
+
+def echo_chain(rate: int = 16000, lookahead_layers: int = 0, **options: Any) -> Chain:
+    config = echo_config(lookahead_layers)
+    return Chain(echo_bundle(config), echo_backend(config), rate, **options)
+
+
+def network_chain(bundle: Bundle, rate: int = 16000, **options: Any) -> Chain:
+    return Chain(bundle, open_backend(BACKEND, bundle), rate, **options)
+
+
+def run(chain: Chain, audio: Audio, block: int = 100, controls: Controls | None = None) -> Audio:
+    """Everything the chain makes of ``audio``, lead-in and tail included."""
+    parts = [
+        chain.process(audio[at : at + block], controls) for at in range(0, len(audio), block)
+    ]
+    return np.concatenate([*parts, chain.flush(controls)])
+
+
+def noise(length: int, seed: int = 0, level: float = 0.2) -> Audio:
+    return np.random.default_rng(seed).normal(0, level, length).astype(np.float32)
+
+
+def impulse(length: int, at: int) -> Audio:
+    audio = np.zeros(length, np.float32)
+    audio[at] = 0.5
+    return audio
+
+
+@pytest.mark.parametrize("lookahead_layers", [0, 3, 7])
+@pytest.mark.parametrize("rate", SUPPORTED_RATES)
+def test_a_dry_impulse_comes_out_at_the_declared_delay(rate: int, lookahead_layers: int) -> None:
+    chain = echo_chain(rate, lookahead_layers, controls=Controls(mix=0.0))
+    at = 333
+    result = run(chain, impulse(1000, at))
+    assert np.flatnonzero(result).tolist() == [at + chain.delay_samples]
+    assert result[at + chain.delay_samples] == np.float32(0.5)
+
+
+@pytest.mark.parametrize("lookahead_layers", [0, 3, 7])
+@pytest.mark.parametrize("rate", SUPPORTED_RATES)
+def test_the_translation_is_as_late_as_the_dry_path(rate: int, lookahead_layers: int) -> None:
+    chain = echo_chain(rate, lookahead_layers)
+    at = rate // 20
+    result = run(chain, impulse(rate // 8, at)).astype(np.float64)
+    # The nearest mu-law code to silence is not quite 0.
+    result -= np.median(result)
+    near = slice(at + chain.delay_samples - rate // 200, at + chain.delay_samples + rate // 200)
+    power = result[near] ** 2
+    centre = near.start + (np.arange(len(power)) * power).sum() / power.sum()
+    assert centre == pytest.approx(at + chain.delay_s * rate, abs=0.1)
+    assert abs(chain.delay_samples - chain.delay_s * rate) <= 0.5
+
+
+@pytest.mark.parametrize("lookahead_layers", [0, 3])
+@pytest.mark.parametrize("rate", [16000, 44100, 48000, 8000])
+@pytest.mark.parametrize("block", [1, 64, 255, 4000])
+def test_output_keeps_up_with_input(rate: int, block: int, lookahead_layers: int) -> None:
+    chain, fed, out = echo_chain(rate, lookahead_layers), 0, 0
+    most = chain.skip_unit + chain.most_output(1)
+    for _ in range(30 if block < 4000 else 2):
+        out += len(chain.process(noise(block)))
+        fed += block
+        assert fed <= out <= fed + most
+        assert (chain.frames_in, chain.frames_out) == (fed, out)
+
+
+def test_flushing_completes_the_timeline() -> None:
+    chain = echo_chain(44100)
+    assert len(run(chain, noise(1234))) == 1234 + chain.delay_samples
+
+
+@settings(max_examples=15, deadline=None)
+@given(cuts=st.lists(st.integers(0, 2000), max_size=10))
+def test_any_block_split_gives_the_same_output(tiny_bundle: Bundle, cuts: list[int]) -> None:
+    audio, controls = noise(2000), Controls(mix=0.7, gain_in=3.0)
+    chain = network_chain(tiny_bundle, 44100, controls=controls)
+    whole = chain.process(audio)
+    chain.reset()
+    edges = [0, *sorted(cuts), len(audio)]
+    parts = [chain.process(audio[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_it_is_the_network_on_the_whole_signal(tiny_bundle: Bundle) -> None:
+    """At 16 kHz, hop by hop: encode all at once, then generate all at once."""
+    backend, hop = open_backend(BACKEND, tiny_bundle), tiny_bundle.config.hop_samples
+    audio, rest = noise(12 * hop), rest_states(backend, tiny_bundle)
+    latents = backend.encoder.encode(audio, rest.encoder)
+    uniforms = Uniforms(7, hop)
+    drawn = [uniforms.fill(1, i, np.empty(hop, np.float32)) for i in range(12)]
+    codes = backend.decoders[1].generate(latents, np.concatenate(drawn), rest.decoders[1], 0.8)
+
+    chain = Chain(
+        tiny_bundle, backend, seed=7, controls=Controls(domain=1, temperature=0.8, gain_out=-12)
+    )
+    result = run(chain, audio, block=77)[chain.delay_samples :]
+    expected = mulaw.decode(codes) * 10 ** (-12 / 20)
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+
+
+def test_a_run_is_determined_by_its_seed(tiny_bundle: Bundle) -> None:
+    audio, chain = noise(1600), network_chain(tiny_bundle, seed=5)
+    first = run(chain, audio)
+    chain.reset()
+    np.testing.assert_array_equal(run(chain, audio), first)
+    np.testing.assert_array_equal(run(network_chain(tiny_bundle, seed=5), audio), first)
+    chain.reset(seed=6)
+    assert not np.array_equal(run(chain, audio), first)
+
+
+def test_later_input_never_changes_earlier_output(tiny_bundle: Bundle) -> None:
+    audio, chain = noise(3000), network_chain(tiny_bundle, 48000)
+    first = run(chain, audio)
+    audio[2000:] = 0.9
+    chain.reset()
+    second = run(chain, audio)
+    np.testing.assert_array_equal(first[:2000], second[:2000])
+    assert not np.array_equal(first, second)
+
+
+def test_a_chain_at_rest_continues_silence(tiny_bundle: Bundle) -> None:
+    """The first hop of silence gives what the rest state's next hop would: no transient."""
+    backend, hop = open_backend(BACKEND, tiny_bundle), tiny_bundle.config.hop_samples
+    rest = rest_states(backend, tiny_bundle)
+    latent = backend.encoder.encode(np.zeros(hop, np.float32), rest.encoder.copy())
+    later = backend.encoder.encode(np.zeros(40 * hop, np.float32), rest.encoder)[-1:]
+    np.testing.assert_allclose(latent, later, atol=1e-6)
+    chain = Chain(tiny_bundle, backend)
+    expected = backend.decoders[0].generate(
+        latent, Uniforms(0, hop).fill(0, 0, np.empty(hop, np.float32)), rest.decoders[0]
+    )
+    result = chain.process(np.zeros(hop, np.float32))
+    assert (result[:hop] == 0.0).all()
+    np.testing.assert_array_equal(result[hop:], mulaw.decode(expected))
+
+
+def test_controls_take_hold_at_the_next_hop_without_a_step() -> None:
+    chain = echo_chain()
+    tone = np.full(800, 0.25, np.float32)
+    loud = chain.process(tone[:400], Controls(mix=0.0))
+    quiet = chain.process(tone[400:], Controls(mix=0.0, gain_out=-60.0))
+    whole = np.concatenate([loud, quiet])[80:]
+    np.testing.assert_array_equal(whole[:400], tone[:400])
+    assert np.abs(np.diff(whole)).max() < 0.25 / 80 * 1.01
+    np.testing.assert_allclose(whole[480:], 0.25e-3, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("gain_in", "factor"), [(0.0, 1.0), (6.0, 1.9953), (-20.0, 0.1)])
+def test_input_gain_drives_the_network_and_not_the_dry_path(gain_in: float, factor: float) -> None:
+    audio = np.full(800, 0.2, np.float32)
+    wet = run(echo_chain(controls=Controls(gain_in=gain_in)), audio)
+    dry = run(echo_chain(controls=Controls(gain_in=gain_in, mix=0.0)), audio)
+    np.testing.assert_allclose(wet[200:700], 0.2 * factor, rtol=0.03)
+    np.testing.assert_array_equal(dry[200:700], audio[200:700])
+
+
+def test_mixing_keeps_the_power_of_unrelated_signals() -> None:
+    """A domain of gain 0 is silent, so half the mix is the dry signal 3 dB down."""
+    config = echo_config()
+    chain = Chain(echo_bundle(config), echo_backend(config, gains=(0.0, 0.0)))
+    audio = noise(2000)
+    result = run(chain, audio, controls=Controls(mix=0.5))[chain.delay_samples :]
+    np.testing.assert_allclose(result[200:], audio[200:] * np.sqrt(0.5), atol=2e-4)
+
+
+@pytest.mark.parametrize("gain_out", [0.0, 24.0])
+def test_output_never_leaves_full_scale(gain_out: float) -> None:
+    chain = echo_chain(48000, controls=Controls(mix=0.5, gain_in=24.0, gain_out=gain_out))
+    audio = noise(9000, level=2.0)
+    audio[::97] = 1e30
+    result = run(chain, audio)
+    assert np.abs(result).max() <= 1.0
+
+
+def test_the_limiter_leaves_ordinary_levels_alone() -> None:
+    chain = echo_chain(controls=Controls(mix=0.0))
+    audio = np.linspace(-0.9, 0.9, 500, dtype=np.float32)
+    np.testing.assert_array_equal(run(chain, audio)[chain.delay_samples :], audio)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_bad_input_samples_do_no_lasting_harm(tiny_bundle: Bundle, bad: float) -> None:
+    audio = noise(4800)
+    audio[1000:1010] = bad
+    chain = network_chain(tiny_bundle, 48000, controls=Controls(mix=0.5))
+    result = run(chain, audio)
+    assert np.isfinite(result).all()
+    assert np.abs(result[-1000:]).max() > 0.0
+
+
+def test_skipping_jumps_the_timeline_and_drops_what_was_inside() -> None:
+    chain = echo_chain(48000, controls=Controls(mix=0.0))
+    before = chain.process(np.full(900, 0.5, np.float32))
+    dropped = chain.skip(3)
+    assert dropped == 3 * 240
+    after = chain.process(impulse(2000, 700))
+    assert chain.frames_out == len(before) + dropped + len(after)
+    place = np.flatnonzero(after) + len(before) + dropped
+    assert place.tolist() == [900 + dropped + 700 + chain.delay_samples]
+
+
+@pytest.mark.parametrize("rate", [16000, 44100, 48000, 11025])
+@pytest.mark.parametrize("mix", [0.0, 1.0])
+def test_output_resumes_gently_after_a_skip(rate: int, mix: float) -> None:
+    chain = echo_chain(rate, controls=Controls(mix=mix))
+    loud = np.full(rate // 10, 0.5, np.float32)
+    chain.process(loud)
+    chain.skip(2)
+    after = chain.process(loud)
+    assert abs(after[0]) < 0.02
+    assert np.abs(np.diff(after)).max() < 0.06
+    np.testing.assert_allclose(after[-10:], 0.5, rtol=0.02)
+
+
+def test_skipped_hops_leave_later_samples_their_own_numbers() -> None:
+    config = echo_config()
+    chain = Chain(echo_bundle(config), backend := echo_backend(config), seed=3)
+    decoder: Any = backend.decoders[0]
+    decoder.uniforms.clear()
+    chain.process(np.zeros(160, np.float32))
+    chain.skip(5)
+    chain.process(np.zeros(80, np.float32))
+    expected = Uniforms(3, 80).fill(0, 7, np.empty(80, np.float32))
+    np.testing.assert_array_equal(decoder.uniforms[2], expected)
+
+
+def test_the_meter_sees_hops_and_levels() -> None:
+    chain = echo_chain(48000)
+    run(chain, np.full(4800, 0.5, np.float32))
+    shown = chain.meter.snapshot()
+    assert shown.hops == (4800 + chain.delay_samples) // 240
+    assert shown.level_in_db == pytest.approx(-6.0, abs=0.5)
+    assert shown.level_out_db == pytest.approx(-6.0, abs=0.5)
+
+
+def test_wrong_blocks_and_settings_are_refused() -> None:
+    chain = echo_chain()
+    with pytest.raises(ShapeError, match="one-dimensional float32, got float64"):
+        chain.process(np.zeros(10))  # type: ignore[arg-type]
+    with pytest.raises(ShapeError, match="out must hold"):
+        chain.process_into(np.zeros(100, np.float32), np.zeros(10, np.float32))
+    with pytest.raises(UnknownDomain, match="no domain 5"):
+        chain.process(np.zeros(10, np.float32), Controls(domain=5))
+    with pytest.raises(UnknownDomain, match="no domain 2"):
+        echo_chain(controls=Controls(domain=2))
+    with pytest.raises(ConfigError, match="no resampling at 47999 Hz"):
+        echo_chain(47999)
+    with pytest.raises(ConfigError, match="seed must be a whole number"):
+        echo_chain(seed=-1)
+
+
+def test_uniforms_are_the_published_generator() -> None:
+    """Known answers of Philox4x32-10 from the Random123 distribution."""
+    from numba_kernels.philox import philox
+
+    words = [np.uint64(int(word, 16)) for word in "243f6a88 85a308d3 13198a2e 03707344".split()]
+    keys = [np.uint64(int(word, 16)) for word in "a4093822 299f31d0".split()]
+    answer = [f"{int(word):08x}" for word in philox(*words, *keys)]
+    assert answer == "d16cfe09 94fdcceb 5001e420 24126ea1".split()
+    zero = np.uint64(0)
+    answer = [f"{int(word):08x}" for word in philox(zero, zero, zero, zero, zero, zero)]
+    assert answer == "6627e8d5 e169c58d bc57ac4c 9b00dbd8".split()
+
+
+def test_uniforms_depend_on_place_alone() -> None:
+    whole = Uniforms(2**64 - 1, 1000).fill(3, 0, np.empty(1000, np.float32))
+    assert 0.0 <= whole.min() and whole.max() < 1.0
+    assert whole.mean() == pytest.approx(0.5, abs=0.03)
+    for hop in (8, 10, 125):
+        uniforms = Uniforms(2**64 - 1, hop)
+        parts = [uniforms.fill(3, i, np.empty(hop, np.float32)) for i in range(1000 // hop)]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+    other = Uniforms(2**64 - 1, 1000).fill(4, 0, np.empty(1000, np.float32))
+    assert not np.isin(whole, other).all()

@@ -1,0 +1,97 @@
+"""Controls: one checked snapshot, and a mailbox that never loses a change."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+
+from model.errors import ConfigError, UnknownDomain
+from realtime.controls import SETTINGS, SETTINGS_BY_PATH, Controls, Mailbox
+
+
+def test_every_field_is_a_setting_with_its_default() -> None:
+    assert list(SETTINGS) == [field.name for field in fields(Controls)]
+    for name, setting in SETTINGS.items():
+        assert getattr(Controls(), name) == setting.default
+        assert SETTINGS_BY_PATH[setting.path] is setting
+        assert setting.low <= setting.default <= setting.high
+        assert setting.description
+
+
+def test_paths_follow_the_osc_contract() -> None:
+    assert {"domain", "mix", "temperature", "gain/in", "gain/out"} <= set(SETTINGS_BY_PATH)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("mix", 1.001, "mix must be 0 to 1, got 1.001"),
+        ("mix", -0.1, "mix must be 0 to 1, got -0.1"),
+        ("mix", float("nan"), "mix must be a number, got nan"),
+        ("temperature", 0.04, "temperature must be 0.05 to 2, got 0.04"),
+        ("temperature", float("inf"), "temperature must be a number, got inf"),
+        ("temperature", "1", "temperature must be a number, got '1'"),
+        ("gain_in", 24.5, "gain_in must be -60 to 24 dB, got 24.5"),
+        ("domain", -1, "domain must be 0 or more, got -1"),
+        ("domain", 1.5, "domain must be a whole number, got 1.5"),
+        ("domain", True, "domain must be a whole number, got True"),
+        ("mix", None, "mix must be a number, got None"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_range(name: str, value: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Controls(**{name: value})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=message):
+        Controls().replace(**{name: value})
+
+
+def test_numbers_take_the_type_of_their_control() -> None:
+    controls = Controls(domain=2.0, mix=1)  # type: ignore[arg-type]
+    assert (controls.domain, type(controls.domain)) == (2, int)
+    assert (controls.mix, type(controls.mix)) == (1.0, float)
+
+
+def test_controls_are_frozen_and_replaced_whole() -> None:
+    first = Controls()
+    second = first.replace(mix=0.25, domain=1)
+    assert (first.mix, second.mix, second.domain) == (1.0, 0.25, 1)
+    with pytest.raises(FrozenInstanceError):
+        first.mix = 0.5  # type: ignore[misc]
+
+
+def test_an_unknown_control_is_refused_with_the_names() -> None:
+    with pytest.raises(ConfigError, match="no control 'reverb'; there are domain, mix"):
+        Controls().replace(reverb=1.0)
+
+
+def test_a_refused_change_changes_nothing() -> None:
+    mailbox = Mailbox(Controls(mix=0.5), domains=3)
+    with pytest.raises(ConfigError, match="temperature"):
+        mailbox.replace(mix=0.7, temperature=9.0)
+    with pytest.raises(UnknownDomain, match="no domain 3 in this bundle; choose 0 to 2"):
+        mailbox.replace(domain=3)
+    with pytest.raises(UnknownDomain, match="no domain 4"):
+        mailbox.put(Controls(domain=4))
+    assert mailbox.latest == Controls(mix=0.5)
+
+
+def test_a_mailbox_starts_within_its_bundle() -> None:
+    with pytest.raises(UnknownDomain, match="no domain 2"):
+        Mailbox(Controls(domain=2), domains=2)
+
+
+def test_writers_of_different_controls_lose_nothing() -> None:
+    mailbox = Mailbox()
+
+    def turn(name: str) -> None:
+        for i in range(500):
+            mailbox.replace(**{name: i / 1000})
+
+    threads = [threading.Thread(target=turn, args=(name,)) for name in ("mix", "gain_in")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert (mailbox.latest.mix, mailbox.latest.gain_in) == (0.499, 0.499)

@@ -1,0 +1,105 @@
+"""Which audio a step trains on. A batch is determined by the seed and the step alone.
+
+So a resumed run sees what an unbroken one would have, and several processes each cut their own
+rows of one batch without talking to each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model import mulaw
+from model.errors import DataError
+from training.augment import modulate_pitch
+from training.settings import TrainSettings
+
+Pieces = Sequence[NDArray[np.float32]]
+
+GAIN_DB = (-9.0, 3.0)
+"""Range of the level change given to input and target together: performers' levels differ."""
+
+_HELD_OUT_STREAM = 2**32
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one domain: ``levels`` (rows, time) float32 in, ``codes`` (rows, time) int64 out."""
+
+    levels: Tensor
+    codes: Tensor
+
+
+class Segments:
+    """Segments of one domain's pieces, each start equally likely."""
+
+    def __init__(self, domain: str, pieces: Pieces, samples: int) -> None:
+        self.samples = samples
+        self.pieces = [piece for piece in pieces if len(piece) >= samples]
+        if not self.pieces:
+            raise DataError(
+                f"domain {domain} has no recording of {samples / 16_000:.2f} s or more to train "
+                "on; add longer ones with --wav-dir, or train on fewer --segment-hops"
+            )
+        starts = np.array([len(piece) - samples + 1 for piece in self.pieces])
+        self.ends = np.cumsum(starts)
+
+    def cut(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        """One segment, level changed, as float32 in [-1, 1]."""
+        at = int(rng.integers(self.ends[-1]))
+        index = int(np.searchsorted(self.ends, at, side="right"))
+        start = at - int(self.ends[index - 1] if index else 0)
+        gain = 10 ** (rng.uniform(*GAIN_DB) / 20)
+        piece = self.pieces[index][start : start + self.samples]
+        return np.clip(piece * np.float32(gain), -1.0, 1.0)
+
+
+class Batches:
+    """Training batches by step, and a fixed held-out batch for each domain."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        train: Mapping[str, Pieces],
+        test: Mapping[str, Pieces],
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if settings.batch % world:
+            raise DataError(
+                f"a batch of {settings.batch} does not divide over {world} processes; "
+                f"choose --batch a multiple of {world}"
+            )
+        self.settings = settings
+        share = settings.batch // world
+        self.rows = range(rank * share, (rank + 1) * share)
+        samples = settings.segment_samples
+        self.train = [Segments(name, train[name], samples) for name in settings.domains]
+        self.test = [Segments(name, test[name], samples) for name in settings.domains]
+
+    def at(self, step: int) -> Batch:
+        """This process's rows of a step's batch, the input augmented (paper, 3.2)."""
+        segments = self.train[self.settings.domain_of(step)]
+        clean, changed = [], []
+        for row in self.rows:
+            rng = np.random.default_rng([self.settings.seed, step, row])
+            clean.append(segments.cut(rng))
+            changed.append(modulate_pitch(clean[-1], rng))
+        return _batch(changed, clean)
+
+    def held_out(self, domain: int, rows: int) -> Batch:
+        """A batch of the test split, the same whenever it is asked for, not augmented."""
+        rng = np.random.default_rng([self.settings.seed, _HELD_OUT_STREAM, domain])
+        clean = [self.test[domain].cut(rng) for _ in range(rows)]
+        return _batch(clean, clean)
+
+
+def _batch(inputs: Pieces, targets: Pieces) -> Batch:
+    levels = mulaw.companded(mulaw.encode(np.stack(inputs)))
+    codes = mulaw.encode(np.stack(targets)).astype(np.int64)
+    return Batch(torch.from_numpy(levels), torch.from_numpy(codes))

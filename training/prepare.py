@@ -1,0 +1,258 @@
+"""``umt data prepare``: musical domains as 16 kHz sound files, from scores and a SoundFont or from
+a user's recordings.
+
+A run that was stopped goes on where it was: a file is made again only if it is missing, changed, or
+asked for differently. The same seed, packages and fluidsynth give the same files.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import soundfile
+
+from model.bundle import Domain
+from model.errors import DataError
+from training import sources
+from training.catalogue import RECIPES, Recipe
+from training.jobs import OWN_LICENCE, Job, Library, domain_licence, recording_jobs, render_jobs
+from training.manifest import (
+    SPLITS,
+    FileRow,
+    Journal,
+    Manifest,
+    manifest_path,
+    read_manifest,
+    write_manifest,
+)
+from training.render import LOUDNESS_DB, SAMPLE_RATE, synthesiser_version
+
+DEFAULT_SEED = 2019
+
+
+@dataclass(frozen=True)
+class Step:
+    """Progress of a run: ``done`` of ``total`` things of a ``stage`` ("fetch" or "render"),
+    ``detail`` the one at hand.
+    """
+
+    stage: str
+    done: int
+    total: int
+    detail: str
+
+
+Report = Callable[[Step], None]
+
+
+@dataclass(frozen=True)
+class PrepareSummary:
+    """What the data folder holds after a run: minutes of sound by (domain, split), files made and
+    kept, warnings.
+    """
+
+    manifest: Path
+    minutes: Mapping[tuple[str, str], float]
+    made: int
+    kept: int
+    warnings: tuple[str, ...]
+    elapsed_s: float
+
+
+def prepare(
+    data_dir: Path,
+    domains: Sequence[str] | None,
+    wav_dirs: Mapping[str, Path],
+    seed: int,
+    report: Report,
+    workers: int = 2,
+) -> PrepareSummary:
+    """Make or complete the given domains below ``data_dir`` and write their manifest.
+
+    domains: names of built-in domains; None means all of them, or none if there are ``wav_dirs``.
+    wav_dirs: a folder of recordings for each further domain; those need no packages. Domains
+    prepared earlier and not named now stay as they are. Raises DataError if a domain is unknown, a
+    source cannot be had, or a folder holds nothing usable.
+    """
+    started = time.monotonic()
+    recipes = _chosen(domains, wav_dirs)
+    path = manifest_path(data_dir)
+    before = read_manifest(path) if path.exists() else Manifest()
+    rows, jobs, warnings = _plan(recipes, wav_dirs, data_dir, seed, report)
+    work = _Work(path.parent, before, seed, report, warnings)
+    files = work.run(jobs, workers)
+    after = before.replaced(rows, files)
+    _require_splits(after, rows, warnings)
+    write_manifest(path, after)
+    work.sweep(after, [row.name for row in rows])
+    return PrepareSummary(
+        manifest=path,
+        minutes=_minutes(after),
+        made=work.made,
+        kept=len(files) - work.made,
+        warnings=tuple(warnings),
+        elapsed_s=time.monotonic() - started,
+    )
+
+
+def _chosen(domains: Sequence[str] | None, wav_dirs: Mapping[str, Path]) -> list[Recipe]:
+    if domains is None:
+        domains = [] if wav_dirs else list(RECIPES)
+    for name in domains:
+        if name not in RECIPES:
+            known = ", ".join(RECIPES)
+            raise DataError(
+                f"there is no built-in domain {name!r} (there are {known}); "
+                f"for recordings of yours give --wav-dir {name}=FOLDER"
+            )
+        if name in wav_dirs:
+            raise DataError(
+                f"domain {name!r} cannot be both built in and {wav_dirs[name]}; name one otherwise"
+            )
+    return [RECIPES[name] for name in dict.fromkeys(domains)]
+
+
+def _plan(
+    recipes: Sequence[Recipe],
+    wav_dirs: Mapping[str, Path],
+    data_dir: Path,
+    seed: int,
+    report: Report,
+) -> tuple[list[Domain], list[Job], list[str]]:
+    """The domains to make, the jobs that make them, and warnings. The user's folders come first:
+    they fail soonest.
+    """
+    rows: list[Domain] = []
+    jobs: list[Job] = []
+    warnings: list[str] = []
+    for name in sorted(wav_dirs):
+        rows.append(Domain(name, f"Recordings of {name}.", LOUDNESS_DB, OWN_LICENCE))
+        found, unusable = recording_jobs(name, wav_dirs[name], seed)
+        jobs += found
+        warnings += unusable
+    if recipes:
+        library = _fetch(recipes, data_dir, report)
+        for recipe in recipes:
+            rows.append(
+                Domain(recipe.name, recipe.description, LOUDNESS_DB, domain_licence(library))
+            )
+            jobs += render_jobs(recipe, library, seed)
+    return rows, jobs, warnings
+
+
+def _fetch(recipes: Sequence[Recipe], data_dir: Path, report: Report) -> Library:
+    synthesiser = synthesiser_version()
+    wheel, font, packages = sources.MUSIC21, sources.GENERAL_SOUNDFONT, data_dir / "packages"
+    report(Step("fetch", 0, 2, f"scores: {wheel.name} {wheel.version}"))
+    archive = sources.fetch_wheel(wheel, packages)
+    works = [work for recipe in recipes for split in SPLITS for work in recipe.works(split)]
+    paths = sources.unpack_scores(archive, works, data_dir / "scores")
+    report(Step("fetch", 1, 2, f"sound: {font.name} {font.version}"))
+    soundfont = sources.find_soundfont(font, packages)
+    report(Step("fetch", 2, 2, "scores and sound are here"))
+    return Library(wheel, paths, font, soundfont, synthesiser)
+
+
+class _Work:
+    """The jobs of one run: kept where an earlier run did them, else made, each noted in the journal
+    at once.
+    """
+
+    def __init__(
+        self, folder: Path, before: Manifest, seed: int, report: Report, warnings: list[str]
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.journal = Journal(folder)
+        self.known = {row.file: row for row in [*before.files, *self.journal.rows()]}
+        self.seed = seed
+        self.report = report
+        self.warnings = warnings
+        self.made = 0
+
+    def run(self, jobs: Sequence[Job], workers: int) -> list[FileRow]:
+        """Rows of all jobs that could be done. A job that must not fail and does ends the run."""
+        rows = [row for job in jobs if (row := self._kept(job)) is not None]
+        done = {row.file for row in rows}
+        self.report(Step("render", len(done), len(jobs), "looked through what is here"))
+        pool = ThreadPoolExecutor(workers)
+        try:
+            pending = {pool.submit(self._make, job): job for job in jobs if job.file not in done}
+            for count, finished in enumerate(as_completed(pending), start=len(done) + 1):
+                job = pending[finished]
+                try:
+                    rows.append(finished.result())
+                except DataError as error:
+                    if not job.may_fail:
+                        raise
+                    self.warnings.append(str(error))
+                else:
+                    self.journal.add(rows[-1])
+                    self.made += 1
+                self.report(Step("render", count, len(jobs), job.file))
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return rows
+
+    def _kept(self, job: Job) -> FileRow | None:
+        row, path = self.known.get(job.file), self.folder / job.file
+        if row is None or row.request != job.request or not path.is_file():
+            return None
+        return row if sources.sha256_of(path) == row.sha256 else None
+
+    def _make(self, job: Job) -> FileRow:
+        samples = job.make()
+        path = self.folder / job.file
+        part = path.with_name(path.name + ".part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(part, samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+            os.replace(part, path)
+        except (OSError, soundfile.SoundFileError) as error:
+            raise DataError(
+                f"{path} cannot be written ({error}); free space or choose another folder"
+            ) from error
+        return FileRow(
+            domain=job.domain,
+            split=job.split,
+            file=job.file,
+            seconds=round(len(samples) / SAMPLE_RATE, 3),
+            sha256=sources.sha256_of(path),
+            seed=self.seed,
+            request=job.request,
+            **asdict(job.origin),
+        )
+
+    def sweep(self, after: Manifest, domains: Sequence[str]) -> None:
+        """End the journal; remove what earlier runs made for these domains and the manifest no
+        longer lists.
+        """
+        listed = {row.file for row in after.files}
+        for file, row in self.known.items():
+            if row.domain in domains and file not in listed:
+                (self.folder / file).unlink(missing_ok=True)
+        for domain in domains:
+            for part in (self.folder / domain).rglob("*.part"):
+                part.unlink(missing_ok=True)
+        self.journal.close()
+
+
+def _require_splits(manifest: Manifest, domains: Sequence[Domain], warnings: Sequence[str]) -> None:
+    for domain in domains:
+        for split in SPLITS:
+            if not any(row.split == split for row in manifest.of(domain.name)):
+                raise DataError(
+                    f"domain {domain.name!r} has no usable sound for its {split} split "
+                    f"({'; '.join(warnings) or 'too few files'}); add recordings"
+                )
+
+
+def _minutes(manifest: Manifest) -> dict[tuple[str, str], float]:
+    minutes: dict[tuple[str, str], float] = {}
+    for row in manifest.files:
+        key = row.domain, row.split
+        minutes[key] = minutes.get(key, 0.0) + row.seconds / 60.0
+    return minutes

@@ -1,0 +1,179 @@
+"""Sound from played notes: a small MIDI file, the fluidsynth program and a SoundFont; then 16 kHz
+mono at one loudness.
+"""
+
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from model.errors import DataError
+from training.humanise import Played
+
+SAMPLE_RATE = 16000
+LOUDNESS_DB = -21.0
+SYNTH_RATE = 48000
+TICKS_PER_SECOND = 1920
+TICKS_PER_QUARTER = 960
+PERCUSSION_CHANNEL = 9
+TAIL_S = 1.0
+PEAK = 0.95
+PAUSE_FRAME_S = 0.1
+PAUSE_DB = -40.0
+SILENCE = 1e-5
+
+# One core, no chorus, fixed interpolation: the same notes give the same samples. The room is small
+# because the decoder hears about an eighth of a second of its own past and could not learn a long
+# tail.
+SYNTH_OPTIONS = {
+    "synth.cpu-cores": "1",
+    "synth.polyphony": "256",
+    "synth.dynamic-sample-loading": "1",
+    "synth.chorus.active": "0",
+    "synth.reverb.room-size": "0.25",
+    "synth.reverb.damp": "0.4",
+    "synth.reverb.width": "0.5",
+    "synth.reverb.level": "0.3",
+}
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What plays a part: a General MIDI program (0..127) and a share of the velocity."""
+
+    program: int
+    level: float = 1.0
+
+
+def find_fluidsynth() -> str:
+    """Path of the fluidsynth program. Raises DataError, naming the package, where there is none."""
+    program = shutil.which("fluidsynth")
+    if program is None:
+        raise DataError(
+            "rendering needs the fluidsynth program; install it (Debian: apt install fluidsynth)"
+        )
+    return program
+
+
+def synthesiser_version() -> str:
+    """Name and version of the synthesiser, as the manifest states it."""
+    answer = subprocess.run(
+        [find_fluidsynth(), "--version"], capture_output=True, text=True, check=False
+    )
+    return "fluidsynth " + (answer.stdout.split("\n")[0].split() or ["of unknown version"])[-1]
+
+
+def synthesise(
+    played: Sequence[Played], voices: Mapping[int, Voice], soundfont: Path, rate: int = SYNTH_RATE
+) -> Samples:
+    """Render ``played`` with one General MIDI voice for each part.
+
+    Returns (time,) float32 at ``rate``, channels averaged, not yet scaled to any loudness.
+    Raises DataError if fluidsynth is missing or fails.
+    """
+    program = find_fluidsynth()
+    with tempfile.TemporaryDirectory(prefix="umt-render-") as folder:
+        midi, wave = Path(folder, "notes.mid"), Path(folder, "sound.wav")
+        midi.write_bytes(midi_file(played, voices))
+        command = [program, "-ni", "-q", "-R", "1", "-C", "0", "-g", "0.5", "-r", str(rate)]
+        for name, value in SYNTH_OPTIONS.items():
+            command += ["-o", f"{name}={value}"]
+        command += ["-O", "float", "-T", "wav", "-F", str(wave), str(soundfont), str(midi)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode or not wave.exists():
+            reason = (result.stderr.strip().splitlines() or [f"exit status {result.returncode}"])[
+                -1
+            ]
+            raise DataError(f"fluidsynth could not render with {soundfont}: {reason}")
+        sound, _ = soundfile.read(wave, dtype="float32", always_2d=True)
+    return np.asarray(sound.mean(axis=1), dtype=np.float32)
+
+
+def midi_file(played: Sequence[Played], voices: Mapping[int, Voice]) -> bytes:
+    """A Standard MIDI File (format 0) in which one tick is 1/1920 s, each part on a channel of its
+    own.
+
+    Raises DataError if there are more parts than MIDI has pitched channels (15).
+    """
+    parts = sorted({note.part for note in played})
+    channels = [channel for channel in range(16) if channel != PERCUSSION_CHANNEL]
+    if len(parts) > len(channels):
+        raise DataError(
+            f"a piece of {len(parts)} parts does not fit the {len(channels)} channels of MIDI"
+        )
+    channel_of = dict(zip(parts, channels, strict=False))
+    events: list[tuple[int, int, bytes]] = []
+    for part in parts:
+        events.append((0, 0, bytes([0xC0 | channel_of[part], voices[part].program])))
+    for note in played:
+        start = round(note.start_s * TICKS_PER_SECOND)
+        stop = max(start + 1, round((note.start_s + note.duration_s) * TICKS_PER_SECOND))
+        velocity = int(np.clip(round(note.velocity * voices[note.part].level), 1, 127))
+        # At one tick a note is released before it is struck again.
+        events.append((start, 2, bytes([0x90 | channel_of[note.part], note.pitch, velocity])))
+        events.append((stop, 1, bytes([0x80 | channel_of[note.part], note.pitch, 0])))
+    end = max(time for time, _, _ in events) + round(TAIL_S * TICKS_PER_SECOND)
+    track, now = bytearray(), 0
+    for time, _, message in [*sorted(events), (end, 3, b"\xff\x2f\x00")]:
+        track += _variable_length(time - now) + message
+        now = time
+    header = struct.pack(">4sIHHH", b"MThd", 6, 0, 1, TICKS_PER_QUARTER)
+    return header + struct.pack(">4sI", b"MTrk", len(track)) + bytes(track)
+
+
+def _variable_length(number: int) -> bytes:
+    """MIDI's integer of seven bits a byte, most significant first, all but the last marked."""
+    groups = [number & 0x7F]
+    while number := number >> 7:
+        groups.append(number & 0x7F | 0x80)
+    return bytes(reversed(groups))
+
+
+def at_loudness(sound: Samples, rate: int = SAMPLE_RATE) -> Samples:
+    """Scale to ``loudness_db`` RMS, pauses not counted; peaks that would pass 0.95 are bent, never
+    cut.
+
+    sound: (time,) float32 at 16 kHz. Raises DataError if it is silent.
+    """
+    centred = sound - sound.mean(dtype=np.float64)
+    level = _sounding_rms(centred, round(PAUSE_FRAME_S * rate))
+    if level < SILENCE:
+        raise DataError("the sound is silent; leave it out")
+    scaled = centred * (10.0 ** (LOUDNESS_DB / 20.0) / level)
+    knee = 0.7 * PEAK
+    over = np.abs(scaled) > knee
+    bent = knee + (PEAK - knee) * np.tanh((np.abs(scaled[over]) - knee) / (PEAK - knee))
+    scaled[over] = np.sign(scaled[over]) * bent
+    return np.asarray(scaled, dtype=np.float32)
+
+
+def _sounding_rms(
+    sound: NDArray[np.float64], frame_s: float = 0.1, pause_db: float = -40.0
+) -> float:
+    """RMS over the frames no more than 40 dB below the loudest one, so that rests do not make the
+    music louder.
+    """
+    frame = round(frame_s * SAMPLE_RATE)
+    padded = np.pad(sound, (0, -len(sound) % frame))
+    power = np.square(padded).reshape(-1, frame).mean(axis=1)
+    if len(power) == 0:
+        return 0.0
+    return float(np.sqrt(power[power >= power.max() * 10.0 ** (pause_db / 10.0)].mean()))
+
+
+def trimmed(sound: Samples, margin_s: float = 0.25, threshold_db: float = -60.0) -> Samples:
+    """Cut leading and trailing silence (below ``threshold_db`` of the peak) to ``margin_s``."""
+    loud = np.flatnonzero(np.abs(sound) > np.abs(sound).max() * 10.0 ** (threshold_db / 20.0))
+    if len(loud) == 0:
+        return sound
+    margin = round(margin_s * SAMPLE_RATE)
+    return sound[max(0, loud[0] - margin) : loud[-1] + 1 + margin]

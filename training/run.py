@@ -1,0 +1,250 @@
+"""A training run: start or resume, train until the steps or the minutes are used up, keep it safe.
+
+A run is a folder: ``checkpoint.pt`` (written every few minutes and at every orderly end),
+``log.jsonl``, ``loss.png``, ``previews/`` and ``bundle/``, the averaged weights ready to play.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.bundle import Domain
+from model.config import SAMPLE_RATE
+from model.errors import TrainingError
+from training.batches import Batches, Pieces
+from training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from training.export import export_bundle, to_bundle
+from training.journal import Journal
+from training.parallel import World
+from training.preview import write_previews
+from training.settings import TrainSettings
+from training.trainer import StepReport, Trainer
+
+PREVIEW_S = 1.5
+HELD_OUT_ROWS = 8
+
+
+class Progress(Protocol):
+    """Told of every step; the command line draws a bar from it."""
+
+    def __call__(self, report: StepReport, held_out: Mapping[str, float]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """What a run trains on: 16 kHz pieces by domain, and what is known of each domain."""
+
+    train: Mapping[str, Pieces]
+    test: Mapping[str, Pieces]
+    about: Mapping[str, Domain]
+
+
+@dataclass(frozen=True)
+class RunLimits:
+    """When a run stops and how often it keeps itself safe. Zero minutes means no limit."""
+
+    minutes: float = 0.0
+    save_minutes: float = 2.0
+    preview_minutes: float = 20.0
+    evaluate_steps: int = 250
+    log_steps: int = 10
+
+
+def train(
+    folder: Path,
+    settings: TrainSettings | None,
+    recordings: Recordings,
+    limits: RunLimits | None = None,
+    progress: Progress | None = None,
+    world: World | None = None,
+) -> Trainer:
+    """Start the run in ``folder``, or resume the one it holds.
+
+    settings: of a new run; None to resume, or the very settings of the run to resume.
+    Returns the trainer as it stopped, after saving it and exporting ``folder/bundle``.
+    Raises TrainingError if there is nothing to resume or the settings differ.
+    """
+    world = world or World()
+    limits = limits or RunLimits()
+    started = time.monotonic()
+    trainer, minutes_before = _open(folder, settings, world)
+    run = _Run(folder, trainer, recordings, limits, started - 60 * minutes_before)
+    with _stop_on_signals() as stopping:
+        while trainer.step < trainer.settings.steps:
+            out_of_time = 0 < 60 * limits.minutes <= time.monotonic() - started
+            if world.any(bool(stopping) or out_of_time):
+                break
+            run.advance(progress)
+    run.finish()
+    return trainer
+
+
+class _Run:
+    def __init__(
+        self,
+        folder: Path,
+        trainer: Trainer,
+        recordings: Recordings,
+        limits: RunLimits,
+        started: float,
+    ) -> None:
+        self.folder = folder
+        self.trainer = trainer
+        self.recordings = recordings
+        self.limits = limits
+        self.started = started
+        world = trainer.world
+        self.batches = Batches(
+            trainer.settings, recordings.train, recordings.test, world.rank, world.size
+        )
+        self.journal = Journal(folder, trainer.step) if world.leads else None
+        self.saved = self.previewed = time.monotonic()
+        self.held_out: dict[str, float] = {}
+
+    @property
+    def minutes(self) -> float:
+        """Training time so far, earlier sittings included."""
+        return (time.monotonic() - self.started) / 60
+
+    def advance(self, progress: Progress | None) -> None:
+        """One step, and whatever falls due after it on the leading process."""
+        report = self.trainer.train(self.batches.at(self.trainer.step))
+        if not np.isfinite(report.loss):
+            raise TrainingError(
+                f"the loss became {report.loss} at step {report.step}; the last checkpoint is "
+                "kept: resume it with a lower --learning-rate"
+            )
+        if self.journal is None:
+            return
+        self._record(report, self.journal)
+        if progress is not None:
+            progress(report, self.held_out)
+        now = time.monotonic()
+        if now - self.saved >= 60 * self.limits.save_minutes:
+            self.save()
+            self.saved = time.monotonic()
+        if 0 < 60 * self.limits.preview_minutes <= now - self.previewed:
+            self.preview()
+            self.previewed = time.monotonic()
+
+    def _record(self, report: StepReport, journal: Journal) -> None:
+        if report.step % self.limits.log_steps in range(len(self.trainer.settings.domains)):
+            journal.write(
+                step=report.step,
+                minutes=self.minutes,
+                domain=report.domain,
+                loss=report.loss,
+                confusion_loss=report.confusion_loss,
+                confusion_accuracy=report.confusion_accuracy,
+                gradient_norm=report.gradient_norm,
+                learning_rate=report.learning_rate,
+            )
+        if report.step % self.limits.evaluate_steps == 0:
+            self.evaluate()
+            journal.write(step=report.step, minutes=self.minutes, held_out=self.held_out)
+            journal.plot()
+
+    def evaluate(self) -> None:
+        """Held-out nats per sample of every domain."""
+        for i, name in enumerate(self.trainer.settings.domains):
+            batch = self.batches.held_out(i, HELD_OUT_ROWS)
+            self.held_out[name] = self.trainer.held_out(i, batch)
+
+    def preview(self) -> None:
+        """Translate a moment of every domain's test audio."""
+        sources: dict[str, NDArray[np.float32]] = {}
+        for name in self.trainer.settings.domains:
+            piece = max(self.recordings.test[name], key=len)
+            middle = len(piece) // 2
+            sources[name] = piece[middle : middle + int(PREVIEW_S * SAMPLE_RATE)]
+        bundle = to_bundle(self.trainer, self.recordings.about, {})
+        write_previews(bundle, sources, self.folder / "previews" / f"{self.trainer.step:06d}")
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        state = self.trainer.state() | {"minutes": self.minutes}
+        save_checkpoint(self.folder, self.trainer.settings, state)
+
+    def finish(self) -> None:
+        """Leave the run's folder complete: checkpoint, held-out figures, plot, bundle."""
+        if self.journal is None:
+            return
+        self.save()
+        self.evaluate()
+        self.journal.write(step=self.trainer.step, minutes=self.minutes, held_out=self.held_out)
+        self.journal.plot()
+        export_bundle(
+            self.trainer, self.recordings.about, self._about(), self.folder / "bundle"
+        )
+
+    def _about(self) -> dict[str, Any]:
+        settings = self.trainer.settings
+        heard = self.trainer.step * settings.batch * settings.segment_samples / SAMPLE_RATE
+        return {
+            "training": {
+                "steps": self.trainer.step,
+                "planned_steps": settings.steps,
+                "minutes": round(self.minutes, 1),
+                "audio_hours_heard": round(heard / 3600, 2),
+                "batch": settings.batch,
+                "segment_s": settings.segment_samples / SAMPLE_RATE,
+                "shared_steps": settings.shared_steps,
+                "confusion_weight": settings.confusion_weight,
+                "seed": settings.seed,
+            },
+            "minutes_of_recordings": {
+                name: round(sum(map(len, pieces)) / SAMPLE_RATE / 60, 1)
+                for name, pieces in self.recordings.train.items()
+            },
+            "held_out_nats_per_sample": {k: round(v, 4) for k, v in self.held_out.items()},
+        }
+
+
+def _open(folder: Path, settings: TrainSettings | None, world: World) -> tuple[Trainer, float]:
+    if not has_checkpoint(folder):
+        if settings is None:
+            raise TrainingError(f"no run to resume in {folder}")
+        if world.leads:
+            folder.mkdir(parents=True, exist_ok=True)
+        return Trainer(settings, world), 0.0
+    saved, state = load_checkpoint(folder)
+    if settings is not None and settings != saved:
+        raise TrainingError(
+            f"{folder} holds a run with other settings ({_differences(saved, settings)}); "
+            "resume it with --resume, or start another with --out"
+        )
+    trainer = Trainer(saved, world)
+    trainer.restore(state)
+    return trainer, float(state["minutes"])
+
+
+def _differences(saved: TrainSettings, asked: TrainSettings) -> str:
+    names = [n for n in vars(saved) if replace(saved, **{n: getattr(asked, n)}) != saved]
+    return ", ".join(f"{n}: {getattr(saved, n)!r}, asked {getattr(asked, n)!r}" for n in names)
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in a list instead of dying; a second one ends at once."""
+    received: list[int] = []
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, signal.default_int_handler)
+
+    before = {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

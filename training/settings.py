@@ -1,0 +1,63 @@
+"""What a training run is: one frozen dataclass, saved in every checkpoint and bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from model.config import ModelConfig, profile
+from model.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """A training run. The defaults suit hours on a few CPU cores; ``paper`` gives its own figures."""
+
+    config: ModelConfig = profile("live")
+    domains: tuple[str, ...] = ()
+    seed: int = 0
+    steps: int = 20_000
+    """Length of the learning-rate schedule; a run may stop and resume anywhere on it."""
+    batch: int = 4
+    """Segments in a batch, over all processes; all come from one domain (paper, 4)."""
+    segment_hops: int = 40
+    learning_rate: float = 1e-3
+    cooldown: float = 0.4
+    """Share of the steps, at the end, over which the learning rate falls to zero."""
+    confusion_weight: float = 1e-2
+    """Lambda of loss (1)."""
+    shared_steps: int = 0
+    """Steps in which all domains train one decoder, which each domain then starts from."""
+    gradient_clip: float = 1.0
+    average_decay: float = 0.999
+    """Decay of the moving average of the weights: what is evaluated and shipped."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "segment_hops"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("cooldown", "average_decay"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.learning_rate <= 0:
+            raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
+        if len(set(self.domains)) != len(self.domains):
+            raise ConfigError(f"each domain may be named once, got {', '.join(self.domains)}")
+
+    @property
+    def segment_samples(self) -> int:
+        """Length of one training segment at 16 kHz."""
+        return self.segment_hops * self.config.hop_samples
+
+    def domain_of(self, step: int) -> int:
+        """Index of the domain that a step's batch comes from: they take turns."""
+        return step % len(self.domains)
+
+    def decoder_of(self, step: int) -> int:
+        """Index of the decoder a step trains: the first while it is shared."""
+        return 0 if step < self.shared_steps else self.domain_of(step)
+
+    def learning_rate_at(self, step: int) -> float:
+        """A short warm-up, a plateau, then a straight line to zero at ``steps``."""
+        warm = min(1.0, (step + 1) / 100)
+        left = max(0.0, 1.0 - step / self.steps)
+        return self.learning_rate * warm * min(1.0, left / max(self.cooldown, 1e-9))
