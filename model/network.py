@@ -34,10 +34,7 @@ class Taps(nn.Module):
     def forward(self, signal: Tensor) -> Tensor:
         oldest, older, newest = F.linear(signal, self.weight.flatten(0, 1)).chunk(3, -1)
         return (
-            newest
-            + delayed(older, self.dilation)
-            + delayed(oldest, 2 * self.dilation)
-            + self.bias
+            newest + delayed(older, self.dilation) + delayed(oldest, 2 * self.dilation) + self.bias
         )
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import types
-from numba.core.datamodel import PrimitiveModel
+from numba.core.datamodel.models import PrimitiveModel
 from numba.extending import register_model
 
-from numba_kernels.jit import inlined, intrinsic
+from numba_kernels.jit import inlined, intrinsic, subroutine
 from numba_kernels.machine import MACHINE
 from numba_kernels.simd import (
     VECTOR,
@@ -35,7 +35,7 @@ BLOCK_STEPS = MACHINE.block_steps
 _ROW_VECTOR = llvm_vector(types.float32, VECTOR)
 
 
-class Tile(types.Type):  # type: ignore[misc]
+class Tile(types.Type):
     """Sums for 16 rows at ``steps`` time steps, in registers."""
 
     def __init__(self, steps: int) -> None:
@@ -44,9 +44,10 @@ class Tile(types.Type):  # type: ignore[misc]
 
 
 @register_model(Tile)
-class _TileModel(PrimitiveModel):  # type: ignore[misc]
+class _TileModel(PrimitiveModel):
     def __init__(self, manager: Any, tile: Tile) -> None:
-        super().__init__(manager, tile, ir.ArrayType(_ROW_VECTOR, tile.steps))
+        backing = ir.ArrayType(_ROW_VECTOR, tile.steps)
+        super().__init__(manager, tile, backing)  # type: ignore[no-untyped-call]
 
 
 def _emit_each(builder: Any, tile: Tile, value: Callable[[int], Any]) -> Any:
@@ -174,14 +175,14 @@ _tiles_of_4 = _steps_at_a_time(4)
 _single_steps = _steps_at_a_time(1)
 
 
-@inlined
+@subroutine
 def block_product(
     out: Any, matrix: Any, layer: Any, inputs: Any, count: Any, add: Any, rectify: Any
 ) -> None:
-    """out[t] = weights[layer] @ inputs[t] + bias[layer] for t < count, plus what out[t] held if ``add``.
+    """out[t] = weights[layer] @ inputs[t] + bias[layer] for t < count.
 
+    ``add`` adds what out[t] held before; ``rectify`` sets negative results to zero.
     matrix: a ``BlockMatrix``. inputs: (time, depth). out: (time, rows), rows a multiple of 16.
-    ``rectify`` sets negative results to zero.
     """
     step = _wide_tiles(out, matrix, layer, inputs, count, add, rectify, 0)
     step = _tiles_of_4(out, matrix, layer, inputs, count, add, rectify, step)

@@ -45,6 +45,8 @@ class DecoderBuffers(NamedTuple):
     """(R,): a layer's gated output."""
     heads: NDArray[Any]
     """(max(S, H),): the head's inputs."""
+    conditions: Floats
+    """(1, layers * 2R + H): what the hop's latent adds to each gate and to the head."""
     stream: Floats
     """(R + S,): the running input of the layers, then the sum of skips."""
     sums: Floats
@@ -64,6 +66,7 @@ def decoder_buffers(config: DecoderConfig, dtype: DTypeLike) -> DecoderBuffers:
         taps=aligned(2 * residual, inputs),
         gates=aligned(residual, inputs),
         heads=aligned(max(skip, head), inputs),
+        conditions=aligned((1, len(config.dilations) * 2 * residual + head), np.float32),
         stream=aligned(residual + skip, np.float32),
         sums=aligned(max(2 * residual, residual + skip, head), np.float32),
         logits=aligned(LEVELS, np.float32),
@@ -87,7 +90,7 @@ def _fill_taps(weights: Any, buffers: Any, layer: Any) -> None:
 
 
 @inlined
-def _run_layers(weights: Any, buffers: Any, conditions: Any, frame: Any) -> None:
+def _run_layers(weights: Any, buffers: Any) -> None:
     """Advance every layer by one sample; the skips are summed in ``buffers.stream``."""
     residual = weights.embedding.shape[1]
     width = weights.output_bias.shape[1]
@@ -96,12 +99,13 @@ def _run_layers(weights: Any, buffers: Any, conditions: Any, frame: Any) -> None
         store(stream, i, load(weights.embedding, buffers.cursor[1] * residual + i, VECTOR))
     for i in range(residual, width, VECTOR):
         store(stream, i, splat(_ZERO, VECTOR))
-    condition = frame * conditions.shape[1]
     gate_scale = splat(GATE_SCALE, VECTOR)
     for layer in range(weights.dilations.size):
         _fill_taps(weights, buffers, layer)
-        product(sums, weights.gate, layer, buffers.taps, _ONE, conditions, condition)
-        condition += 2 * residual
+        product(
+            sums, weights.gate, layer, buffers.taps, _ONE,
+            buffers.conditions, layer * 2 * residual,
+        )  # fmt: skip
         for i in range(0, residual, VECTOR):
             value = gated(load(sums, i, VECTOR), load(sums, residual + i, VECTOR))
             store_inputs(buffers.gates, i, value, gate_scale)
@@ -129,13 +133,14 @@ def _rectify(source: Any, start: Any, count: Any, inputs: Any) -> Any:
 
 
 @inlined
-def _run_head(weights: Any, buffers: Any, conditions: Any, frame: Any) -> None:
+def _run_head(weights: Any, buffers: Any) -> None:
     """Logits of the code that follows, from the summed skips."""
     residual = weights.embedding.shape[1]
     skip = weights.output_bias.shape[1] - residual
     width = weights.hidden.weights.shape[1]
+    conditions = buffers.conditions
     unit = _rectify(buffers.stream, residual, skip, buffers.heads)
-    condition = (frame + 1) * conditions.shape[1] - width
+    condition = conditions.size - width
     product(buffers.sums, weights.hidden, 0, buffers.heads, unit, conditions, condition)
     unit = _rectify(buffers.sums, 0, width, buffers.heads)
     product(buffers.logits, weights.logits, 0, buffers.heads, unit, weights.logits_bias, 0)
@@ -143,20 +148,23 @@ def _run_head(weights: Any, buffers: Any, conditions: Any, frame: Any) -> None:
 
 @kernel
 def decode(
-    weights: Any, buffers: Any, conditions: Any, hop: Any, codes: Any, task: Any, scores: Any,
+    weights: Any, buffers: Any, latents: Any, hop: Any, codes: Any, task: Any, scores: Any,
     uniforms: Any, sharpness: Any,
 ) -> None:  # fmt: skip
-    """Advance a decoder by ``codes.size`` samples.
+    """Advance a decoder by ``hop`` samples for each latent.
 
-    conditions: (frames, ...) of ``project``, one row a hop. codes: (time,) uint8, read, or written
-    when sampling. scores: (time, 256) float32, written when scoring. uniforms: (time,) float32,
-    read when sampling. sharpness: 1 / temperature.
+    latents: (frames, latent_channels) float32. codes: (frames * hop,) uint8, read, or written when
+    sampling. scores: (frames * hop, 256) float32, written when scoring. uniforms: (frames * hop,)
+    float32, read when sampling. sharpness: 1 / temperature.
     """
     for n in range(codes.size):
-        frame = n // hop
-        _run_layers(weights, buffers, conditions, frame)
+        if n % hop == 0:
+            frame = n // hop
+            latent = latents[frame : frame + 1]
+            block_product(buffers.conditions, weights.conditions, 0, latent, 1, False, False)
+        _run_layers(weights, buffers)
         if task != PRIME:
-            _run_head(weights, buffers, conditions, frame)
+            _run_head(weights, buffers)
         if task == SCORE:
             for i in range(0, LEVELS, VECTOR):
                 store(scores, n * LEVELS + i, load(buffers.logits, i, VECTOR))
@@ -166,9 +174,3 @@ def decode(
             )
         buffers.cursor[0] += 1
         buffers.cursor[1] = codes[n]
-
-
-@kernel
-def project(conditions: Any, matrix: Any, latents: Any) -> None:
-    """What each latent adds to every gate and to the head: conditions (frames, rows), written."""
-    block_product(conditions, matrix, 0, latents, latents.shape[0], False, False)

@@ -7,6 +7,7 @@ depend on: any edit, another numba or another llvmlite is another folder.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import pickle
@@ -15,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 import llvmlite
@@ -24,7 +24,9 @@ import numba.extending
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.misc.appdirs import AppDirs
 
-_ROOT = Path(__file__).parent
+_FOLDER = Path(__file__).parent
+# Kernels take constants of the network's format from model.config, and code from nowhere else.
+_SOURCES = (*_FOLDER.glob("*.py"), _FOLDER.parent / "model" / "config.py")
 _KEEP_DAYS = 30.0
 
 
@@ -36,15 +38,20 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
-def kernel(function: FunctionType) -> Callable[..., Any]:
+def subroutine(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that kernels call, kept apart where one copy of its code is enough."""
+    compiled: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy")(function)
+    return compiled
+
+
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """An entry point called from Python: runs without the GIL, compiled once a machine.
 
     Floating point is strict: no reassociation, so a result never depends on how work was split.
     """
-    compiled = numba.njit(nogil=True, error_model="numpy")(function)
-    folder = kernel_cache_folder()
-    if folder is not None:
-        compiled._cache = _KernelCache(function)
+    compiled: Any = numba.njit(nogil=True, error_model="numpy")(function)
+    if kernel_cache_folder() is not None:
+        compiled._cache = _KernelCache(function)  # type: ignore[no-untyped-call]
     result: Callable[..., Any] = compiled
     return result
 
@@ -64,11 +71,12 @@ def source_hash(sources: Iterable[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
+@functools.cache
 def kernel_cache_folder() -> Path | None:
     """The folder that holds compiled kernels, made if need be; None where none can be written."""
     try:
-        base = Path(AppDirs(appname="umt", appauthor=False).user_cache_dir) / "kernels"
-        folder = base / source_hash(_ROOT.glob("*.py"))
+        base = Path(_user_cache_folder()) / "kernels"
+        folder = base / source_hash(_SOURCES)
         if not folder.is_dir():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _remove_stale(base, keep=folder)
@@ -77,6 +85,11 @@ def kernel_cache_folder() -> Path | None:
     except (OSError, RuntimeError):
         # No home directory, or one that cannot be written: kernels compile anew in each process.
         return None
+
+
+def _user_cache_folder() -> str:
+    folder: str = AppDirs(appname="umt", appauthor=False).user_cache_dir  # type: ignore[no-untyped-call]
+    return folder
 
 
 def _remove_stale(base: Path, keep: Path) -> None:
@@ -95,7 +108,7 @@ class _Locator:
         self._py_file = source_file
 
     @classmethod
-    def from_function(cls, _function: FunctionType, source_file: str) -> _Locator | None:
+    def from_function(cls, _function: Callable[..., Any], source_file: str) -> _Locator | None:
         folder = kernel_cache_folder()
         return None if folder is None else cls(folder, source_file)
 
@@ -112,23 +125,23 @@ class _Locator:
         return "kernel"
 
 
-class _CacheFiles(CompileResultCacheImpl):  # type: ignore[misc]
-    _locator_classes = (_Locator,)
+class _CacheFiles(CompileResultCacheImpl):
+    _locator_classes = [_Locator]  # noqa: RUF012
 
 
-class _KernelCache(FunctionCache):  # type: ignore[misc]
+class _KernelCache(FunctionCache):
     """A cache that can only save time: a damaged or lost file means compiling, never an error."""
 
     _impl_class = _CacheFiles
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            return super().load_overload(sig, target_context)
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
         except (OSError, EOFError, ValueError, pickle.UnpicklingError):
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
-            super().save_overload(sig, data)
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
         except OSError:
-            self.disable()
+            self.disable()  # type: ignore[no-untyped-call]

@@ -47,7 +47,7 @@ def store_ring(block: Any, ring: Any, position: int) -> None:
 
 
 @kernel
-def ramp_gain(audio: Any, start: float, stop: float) -> float:
+def ramp_gain(audio: Any, start: float, stop: float) -> Any:
     """Scale ``audio`` in place by a gain going from ``start`` to ``stop``; returns its peak."""
     step = (stop - start) / audio.size
     peak = np.float32(0.0)
@@ -58,9 +58,7 @@ def ramp_gain(audio: Any, start: float, stop: float) -> float:
 
 
 @kernel
-def mix_limited(
-    dry: Any, position: int, wet: Any, start: Any, stop: Any, out: Any
-) -> float:
+def mix_limited(dry: Any, position: int, wet: Any, start: Any, stop: Any, out: Any) -> float:
     """Mix a delayed dry ring with a wet block under a soft limiter; returns the peak.
 
     dry: ring of float32, read from absolute ``position``.  wet, out: (time,) float32.

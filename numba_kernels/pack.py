@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from model import mulaw
 from model.config import LEVELS, DecoderConfig, EncoderConfig
 from model.errors import ConfigError
-from model.mulaw import companded, encode
 from model.weights import Weights
 from numba_kernels.product import SUM_ROWS
 from numba_kernels.simd import VECTOR
@@ -57,6 +57,8 @@ class DecoderWeights(NamedTuple):
 
     embedding: Floats
     """(256, R)."""
+    conditions: BlockMatrix
+    """(1, layers * 2R + H, latent_channels): the latent's way into every gate, then the head."""
     dilations: NDArray[np.int64]
     queue_starts: NDArray[np.int64]
     """Where each layer's queue of ``dilation`` rows of R begins."""
@@ -100,7 +102,7 @@ def pack_encoder(config: EncoderConfig, weights: Weights) -> EncoderWeights:
     names = [f"layers.{i}" for i in range(len(config.dilations))]
     return EncoderWeights(
         boundaries=code_boundaries(),
-        levels=companded(np.arange(LEVELS, dtype=np.uint8)),
+        levels=mulaw.companded(np.arange(LEVELS, dtype=np.uint8)),
         front=_clean(np.vstack([weights["front.weight"], weights["front.bias"]])),
         dilations=np.array(config.dilations, np.int64),
         queue_starts=queue_starts([2 * d for d in config.dilations], config.channels),
@@ -116,20 +118,7 @@ def pack_encoder(config: EncoderConfig, weights: Weights) -> EncoderWeights:
     )
 
 
-def pack_conditions(config: DecoderConfig, weights: Weights) -> BlockMatrix:
-    """The latent's way into a decoder: rows of every layer's gate, then the head's, in one."""
-    names = [f"layers.{i}" for i in range(len(config.dilations))]
-    rows = [weights[f"{name}.condition.weight"] for name in names]
-    bias = [weights[f"{name}.current.bias"] for name in names]
-    return pack_block(
-        [np.vstack([*rows, weights["head.condition.weight"]])],
-        [np.concatenate([*bias, weights["head.hidden.bias"]])],
-    )
-
-
-def pack_decoder(
-    config: DecoderConfig, weights: Weights, dtype: DTypeLike
-) -> DecoderWeights:
+def pack_decoder(config: DecoderConfig, weights: Weights, dtype: DTypeLike) -> DecoderWeights:
     """Lay a decoder's weights out for the sample loop, as float32 or int8.
 
     Raises ConfigError if an int32 sum of the int8 decoder could overflow.
@@ -138,7 +127,7 @@ def pack_decoder(
     embedding = _clean(weights["embedding.weight"])
     outputs = [_clean(weights[f"{name}.output.weight"]) for name in names]
     output_bias = _clean(np.stack([weights[f"{name}.output.bias"] for name in names]))
-    output = pack_rows(outputs, dtype, 1.0 / GATE_SCALE)
+    output = pack_rows(outputs, dtype, 1.0 / float(GATE_SCALE))
     input_scales = HEADROOM / input_bounds(embedding, outputs, output_bias, dtype)
     gates = [
         np.hstack([weights[f"{name}.past.weight"], weights[f"{name}.current.weight"]])
@@ -146,6 +135,7 @@ def pack_decoder(
     ]
     return DecoderWeights(
         embedding=embedding,
+        conditions=_pack_conditions(names, weights),
         dilations=np.array(config.dilations, np.int64),
         queue_starts=queue_starts(config.dilations, config.residual_channels),
         input_scales=input_scales.astype(np.float32),
@@ -155,6 +145,15 @@ def pack_decoder(
         hidden=pack_rows([weights["head.hidden.weight"]], dtype),
         logits=pack_rows([weights["head.logits.weight"]], dtype),
         logits_bias=_clean(weights["head.logits.bias"]),
+    )
+
+
+def _pack_conditions(names: Sequence[str], weights: Weights) -> BlockMatrix:
+    rows = [weights[f"{name}.condition.weight"] for name in names]
+    bias = [weights[f"{name}.current.bias"] for name in names]
+    return pack_block(
+        [np.vstack([*rows, weights["head.condition.weight"]])],
+        [np.concatenate([*bias, weights["head.hidden.bias"]])],
     )
 
 
@@ -171,7 +170,7 @@ def input_bounds(
     bounds = []
     for rows, bias in zip(outputs, output_bias, strict=True):
         bounds.append(max(float(bound.max()), _TINY))
-        used = rows[:channels].astype(np.float64)
+        used: NDArray[Any] = rows[:channels].astype(np.float64)
         if np.dtype(dtype) == np.int8:
             levels, scales = quantise_rows(rows[:channels])
             used = levels * scales[:, None].astype(np.float64)
@@ -186,7 +185,7 @@ def quantise_rows(rows: Floats) -> tuple[NDArray[np.int8], Floats]:
 
 
 def pack_rows(
-    matrices: Sequence[Floats], dtype: DTypeLike, unit: float | NDArray[np.float64] = 1.0
+    matrices: Sequence[Floats], dtype: DTypeLike, unit: float | NDArray[np.floating] = 1.0
 ) -> PackedMatrix:
     """Lay matrices (rows, depth) out for ``product``.
 
@@ -262,7 +261,7 @@ def code_boundaries() -> Floats:
     while np.any(apart := np.nextafter(low, high) < high):
         middle = (low.astype(np.float64) + high) / 2
         middle = np.where(apart, middle, high).astype(np.float32)
-        reached = encode(middle) >= codes
+        reached = mulaw.encode(middle) >= codes
         high = np.where(reached, middle, high)
         low = np.where(reached, low, middle)
     return high

@@ -20,9 +20,7 @@ _SMALLEST_UNIFORM = np.float32(2.0**-25)
 
 
 @inlined
-def draw_code(
-    logits: Any, weights: Any, block_sums: Any, uniform: Any, sharpness: Any
-) -> Any:
+def draw_code(logits: Any, weights: Any, block_sums: Any, uniform: Any, sharpness: Any) -> Any:
     """The first code whose cumulative probability exceeds ``uniform``.
 
     logits: (256,) float32, changed by nobody. weights: (256,) and block_sums: (16,), scratch.
@@ -48,9 +46,7 @@ def draw_code(
 
 
 @inlined
-def _crossing(
-    weights: Any, first: Any, count: Any, before: Any, threshold: Any
-) -> Any:
+def _crossing(weights: Any, first: Any, count: Any, before: Any, threshold: Any) -> Any:
     """Index of the weight that takes the running sum over ``threshold``, and the sum before it.
 
     If none does, by rounding, the last one that made the sum grow.

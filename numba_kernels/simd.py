@@ -3,8 +3,8 @@
 numba has no vector type, so one is registered here over LLVM's: ``load`` gives a ``Vector``, the
 operators + - * / work on it, ``store`` writes it back. A vector may be wider than a register
 (LLVM then uses several), so one kernel source serves every machine. Only portable instructions are
-emitted; ``madd`` is spelt in the one way that LLVM turns into ``vpdpwssd``, ``vpmaddwd`` or
-``pmaddwd`` (tests look for them in the machine code).
+emitted; sums of int16 products are spelt in the one way that LLVM turns into ``vpdpwssd``,
+``vpmaddwd`` or ``pmaddwd`` (tests look for them in the machine code).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.core.datamodel import PrimitiveModel
+from numba.core.datamodel.models import PrimitiveModel
 from numba.extending import overload, register_model
 
 from numba_kernels.jit import intrinsic
@@ -24,7 +24,7 @@ from numba_kernels.machine import MACHINE
 VECTOR = 16
 """Channels handled at once outside products; every channel count is a multiple of it."""
 
-_ELEMENTS = {
+_ELEMENTS: dict[Any, Any] = {
     types.float32: ir.FloatType(),
     types.int32: ir.IntType(32),
     types.int16: ir.IntType(16),
@@ -33,10 +33,10 @@ _ELEMENTS = {
 _INDEX = ir.IntType(32)
 
 ROUNDER = np.float32(12582912.0)
-"""1.5 * 2**23: added to a float32 below 2**22 it leaves the nearest whole number in the low bits."""
+"""1.5 * 2**23: a float32 below 2**22 added to it leaves its nearest whole number in low bits."""
 
 
-class Vector(types.Type):  # type: ignore[misc]
+class Vector(types.Type):
     """``lanes`` values of one numba scalar type, held in vector registers."""
 
     def __init__(self, element: types.Type, lanes: int) -> None:
@@ -46,9 +46,10 @@ class Vector(types.Type):  # type: ignore[misc]
 
 
 @register_model(Vector)
-class _VectorModel(PrimitiveModel):  # type: ignore[misc]
+class _VectorModel(PrimitiveModel):
     def __init__(self, manager: Any, vector: Vector) -> None:
-        super().__init__(manager, vector, llvm_vector(vector.element, vector.lanes))
+        backing = llvm_vector(vector.element, vector.lanes)
+        super().__init__(manager, vector, backing)  # type: ignore[no-untyped-call]
 
 
 def llvm_vector(element: types.Type, lanes: int) -> ir.VectorType:
@@ -64,9 +65,7 @@ def array_pointer(context: Any, builder: Any, array_type: Any, array: Any, at: A
 
 def load_lanes(builder: Any, pointer: Any, element: types.Type, lanes: int) -> Any:
     """Emit an unaligned vector load."""
-    return builder.load(
-        builder.bitcast(pointer, llvm_vector(element, lanes).as_pointer()), align=1
-    )
+    return builder.load(builder.bitcast(pointer, llvm_vector(element, lanes).as_pointer()), align=1)
 
 
 def store_lanes(builder: Any, pointer: Any, value: Any) -> None:
@@ -171,18 +170,6 @@ def fma(_context: Any, left: Any, right: Any, total: Any) -> Any:
     return left(left, right, total), emit
 
 
-@intrinsic
-def madd(_context: Any, total: Any, left: Any, right: Any) -> Any:
-    """``madd(total, left, right)``: int16 products, summed in pairs, added to int32 sums."""
-    if (left.element, right.element, total.element) != (types.int16, types.int16, types.int32):
-        return None
-
-    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        return add_pair_products(builder, *args)
-
-    return total(total, left, right), emit
-
-
 def _define_operator(symbol: Any, instruction: str) -> None:
     @intrinsic
     def apply(_context: Any, left: Any, right: Any) -> Any:
@@ -191,7 +178,7 @@ def _define_operator(symbol: Any, instruction: str) -> None:
 
         return left(left, right), emit
 
-    @overload(symbol)  # type: ignore[misc]
+    @overload(symbol)
     def resolve(left: Any, right: Any) -> Any:
         def implementation(left: Any, right: Any) -> Any:
             return apply(left, right)

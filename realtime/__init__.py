@@ -1,0 +1,1 @@
+"""The streaming engine: rings, resampling, the signal chain, domain switching, controls, meter."""

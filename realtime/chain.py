@@ -19,7 +19,7 @@ from model.bundle import Bundle
 from model.config import SAMPLE_RATE
 from model.errors import ShapeError
 from numba_kernels.mixing import copy_clean, ramp_gain
-from realtime.backends import Backend, rest_states
+from realtime.backends import Backend, rest_states, warm_up
 from realtime.controls import Controls
 from realtime.meter import Meter
 from realtime.mix import Mixer, linear
@@ -63,10 +63,11 @@ class Chain:
         self._up = PolyphaseResampler(SAMPLE_RATE, rate)
         self._controls = Controls() if controls is None else controls
         bundle.domain_index(self._controls.domain)
-        self._rest = rest_states(backend, bundle)
-        self._silence = self._silent_latent()
+        warm_up(backend)
+        self._rest = rest_states(backend)
         self._allocate()
-        self._primer = Primer() if background else None
+        self._background = background
+        self._primer: Primer | None = None
         self._player: DomainPlayer | None = None
         self._warm_up()
         self.reset()
@@ -168,10 +169,12 @@ class Chain:
         self.seed = self.seed if seed is None else seed
         if self._player is not None:
             self._player.abandon()
+        if self._background and self._primer is None:
+            self._primer = Primer()
         self._player = DomainPlayer(
             self._backend.decoders,
             self._rest.decoders,
-            self._silence,
+            self._rest.latent,
             seed=self.seed,
             domain=self._controls.domain,
             primer=self._primer,
@@ -191,7 +194,7 @@ class Chain:
         self._peak_in = 0.0
 
     def close(self) -> None:
-        """End the helper thread, if there is one."""
+        """End the helper thread, if there is one; ``reset`` would begin another."""
         if self._player is not None:
             self._player.abandon()
         if self._primer is not None:
@@ -224,13 +227,9 @@ class Chain:
         self._mixer = Mixer(self.delay_samples, 4 * len(self._wide) + 2 * piece)
         self._fade_frames = round(_FADE_S * self.rate)
 
-    def _silent_latent(self) -> NDArray[np.float32]:
-        silence = np.zeros(self._first_wanted, np.float32)
-        return self._backend.encoder.encode(silence, self._rest.encoder.copy())
-
     def _warm_up(self) -> None:
-        # Every kernel is compiled here, on scraps, so that the first live hop takes no longer
-        # than the next.
+        # Every kernel around the network is compiled here, on scraps, so that the first live hop
+        # takes no longer than the next.
         self.reset()
         scrap = np.zeros(2 * self.piece_frames, np.float32)
         meter, self.meter = self.meter, Meter(self.config.hop_s)

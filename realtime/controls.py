@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
 from model.errors import ConfigError, UnknownDomain
@@ -85,14 +85,12 @@ class Controls:
         return replace(self, **changes)  # type: ignore[arg-type]
 
 
-def _settings() -> dict[str, Setting]:
-    return {
-        row.name: Setting(row.name, type(row.default), row.default, **row.metadata)
-        for row in fields(Controls)
-    }
+def _setting_of(row: Field[Any]) -> Setting:
+    default: Any = row.default
+    return Setting(row.name, type(default), default, **row.metadata)
 
 
-SETTINGS: dict[str, Setting] = _settings()
+SETTINGS: dict[str, Setting] = {row.name: _setting_of(row) for row in fields(Controls)}
 """Every control by field name."""
 
 SETTINGS_BY_PATH: dict[str, Setting] = {row.path: row for row in SETTINGS.values()}

@@ -125,7 +125,8 @@ class Engine:
         """
         if self.state == "running":
             return
-        if not self._join(0.0):
+        # A thread that has just failed may not be quite gone.
+        if not self._join(_WAIT_S):
             raise UmtError("the engine's thread is still stuck in its last hop; open a new engine")
         self.failure = None
         self.realtime_granted, self.realtime_reason = None, "no audio yet"
@@ -253,6 +254,6 @@ class Engine:
         except BaseException as error:
             # The thread ends here; the callback goes on with silence, and whoever watches
             # ``state`` finds the cause in ``failure``.
+            _log.exception("the engine stopped")
             self.failure = error
             self.state = "failed"
-            _log.exception("the engine stopped")

@@ -29,7 +29,7 @@ def percentile(values: NDArray[np.floating], share: float) -> float:
         raise ValueError(f"share must be above 0 and at most 1, got {share}")
     if len(values) == 0:
         return 0.0
-    # Rounded first: 0.95 * 20 is a hair above 19 and must not become 20.
+    # Rounded first: 0.55 * 100 is a hair above 55 and must not become 56.
     rank = math.ceil(round(share * len(values), 9))
     return float(np.partition(values, rank - 1)[rank - 1])
 

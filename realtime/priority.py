@@ -40,9 +40,7 @@ def raise_below(callback: ThreadPriority) -> tuple[bool, str]:
         return False, "the audio callback has none itself; the engine must not outrank it"
     level = max(1, callback.level - _STEP_BELOW)
     try:
-        os.sched_setscheduler(
-            0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(level)
-        )
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(level))
     except OSError as error:
         return False, f"refused: {error.strerror}; allow it with an rtprio limit for your user"
     return True, f"SCHED_FIFO {level}, below the callback's {callback.level}"

@@ -26,7 +26,9 @@ from model.config import SILENCE, ModelConfig
 from model.interface import Codes, Decoder, Latents
 from realtime.seed import Uniforms
 
-CROSSFADE_S = 0.03
+CROSSFADE_SAMPLES = 480
+"""30 ms at the network's rate; rounded up to whole hops."""
+
 # Hops a helper thread may fall behind before its work is thrown away and begun again.
 _SLACK_HOPS = 64
 
@@ -172,7 +174,7 @@ class DomainPlayer:
         self._incoming: PrimingJob | None = None
         self._hops_waited = 0
         self._faded = 0
-        self.fade_hops = ceil(CROSSFADE_S / config.hop_s)
+        self.fade_hops = ceil(CROSSFADE_SAMPLES / config.hop_samples)
         self._fade_out, self._fade_in = _equal_power(self.fade_hops, config.hop_samples)
         self._drawn = np.empty(config.hop_samples, np.float32)
         self._audio = np.empty(config.hop_samples, np.float32)

@@ -94,7 +94,8 @@ class EchoDecoder:
         return EchoDecoderState()
 
     def teacher_force(self, latents: Latents, codes: Codes, state: Any) -> NDArray[np.float32]:
-        raise NotImplementedError
+        self.prime(latents, codes, state)
+        return np.zeros((len(codes), 256), np.float32)
 
     def prime(self, latents: Latents, codes: Codes, state: EchoDecoderState) -> None:
         state.codes.extend(codes.tolist())
@@ -120,6 +121,7 @@ class EchoDecoder:
 def echo_backend(config: ModelConfig, gains: tuple[float, ...] = (1.0, 0.5)) -> Backend:
     return Backend(
         name="echo",
+        config=config,
         encoder=EchoEncoder(config),
         decoders=tuple(EchoDecoder(config, gain) for gain in gains),
     )

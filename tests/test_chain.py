@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-from echo_backend import echo_backend, echo_bundle, echo_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from model import mulaw
 from model.bundle import Bundle
 from model.errors import ConfigError, ShapeError, UnknownDomain
+from numba_kernels.philox import philox
 from realtime.backends import open_backend, rest_states
 from realtime.chain import Chain
 from realtime.controls import Controls
 from realtime.resample import SUPPORTED_RATES
 from realtime.seed import Uniforms
+from tests.echo_backend import echo_backend, echo_bundle, echo_config
 
 Audio = NDArray[np.float32]
-BACKEND = __import__("os").environ.get("UMT_TEST_BACKEND","numba-float32")
+BACKEND = "numba-float32"
 
 
 def echo_chain(rate: int = 16000, lookahead_layers: int = 0, **options: Any) -> Chain:
@@ -35,9 +37,7 @@ def network_chain(bundle: Bundle, rate: int = 16000, **options: Any) -> Chain:
 
 def run(chain: Chain, audio: Audio, block: int = 100, controls: Controls | None = None) -> Audio:
     """Everything the chain makes of ``audio``, lead-in and tail included."""
-    parts = [
-        chain.process(audio[at : at + block], controls) for at in range(0, len(audio), block)
-    ]
+    parts = [chain.process(audio[at : at + block], controls) for at in range(0, len(audio), block)]
     return np.concatenate([*parts, chain.flush(controls)])
 
 
@@ -102,14 +102,14 @@ def test_any_block_split_gives_the_same_output(tiny_bundle: Bundle, cuts: list[i
     whole = chain.process(audio)
     chain.reset()
     edges = [0, *sorted(cuts), len(audio)]
-    parts = [chain.process(audio[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [chain.process(audio[a:b]) for a, b in pairwise(edges)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
 def test_it_is_the_network_on_the_whole_signal(tiny_bundle: Bundle) -> None:
     """At 16 kHz, hop by hop: encode all at once, then generate all at once."""
     backend, hop = open_backend(BACKEND, tiny_bundle), tiny_bundle.config.hop_samples
-    audio, rest = noise(12 * hop), rest_states(backend, tiny_bundle)
+    audio, rest = noise(12 * hop), rest_states(backend)
     latents = backend.encoder.encode(audio, rest.encoder)
     uniforms = Uniforms(7, hop)
     drawn = [uniforms.fill(1, i, np.empty(hop, np.float32)) for i in range(12)]
@@ -146,7 +146,7 @@ def test_later_input_never_changes_earlier_output(tiny_bundle: Bundle) -> None:
 def test_a_chain_at_rest_continues_silence(tiny_bundle: Bundle) -> None:
     """The first hop of silence gives what the rest state's next hop would: no transient."""
     backend, hop = open_backend(BACKEND, tiny_bundle), tiny_bundle.config.hop_samples
-    rest = rest_states(backend, tiny_bundle)
+    rest = rest_states(backend)
     latent = backend.encoder.encode(np.zeros(hop, np.float32), rest.encoder.copy())
     later = backend.encoder.encode(np.zeros(40 * hop, np.float32), rest.encoder)[-1:]
     np.testing.assert_allclose(latent, later, atol=1e-6)
@@ -203,11 +203,12 @@ def test_the_limiter_leaves_ordinary_levels_alone() -> None:
     np.testing.assert_array_equal(run(chain, audio)[chain.delay_samples :], audio)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_bad_input_samples_do_no_lasting_harm(tiny_bundle: Bundle, bad: float) -> None:
+@pytest.mark.parametrize("mix", [0.5, 1.0])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+def test_bad_input_samples_do_no_lasting_harm(tiny_bundle: Bundle, bad: float, mix: float) -> None:
     audio = noise(4800)
     audio[1000:1010] = bad
-    chain = network_chain(tiny_bundle, 48000, controls=Controls(mix=0.5))
+    chain = network_chain(tiny_bundle, 48000, controls=Controls(mix=mix))
     result = run(chain, audio)
     assert np.isfinite(result).all()
     assert np.abs(result[-1000:]).max() > 0.0
@@ -222,6 +223,27 @@ def test_skipping_jumps_the_timeline_and_drops_what_was_inside() -> None:
     assert chain.frames_out == len(before) + dropped + len(after)
     place = np.flatnonzero(after) + len(before) + dropped
     assert place.tolist() == [900 + dropped + 700 + chain.delay_samples]
+
+
+def test_half_a_hop_from_before_a_skip_is_not_heard_after_it() -> None:
+    chain = echo_chain()
+    chain.process(np.full(120, 0.5, np.float32))
+    chain.skip(1)
+    assert np.abs(chain.process(np.zeros(160, np.float32))).max() < 1e-3
+
+
+def test_a_decoder_in_full_voice_resumes_gently_after_a_skip() -> None:
+    config = echo_config()
+    chain = Chain(echo_bundle(config), backend := echo_backend(config))
+    decoder: Any = backend.decoders[0]
+    decoder.generate = lambda *_: np.full(80, 230, np.uint8)
+    before = chain.process(np.zeros(240, np.float32))
+    chain.skip(1)
+    after = chain.process(np.zeros(240, np.float32))
+    assert before[-1] > 0.2
+    assert after[-1] == before[-1]
+    assert abs(after[0]) < 0.01
+    assert np.abs(np.diff(after)).max() < 0.01
 
 
 @pytest.mark.parametrize("rate", [16000, 44100, 48000, 11025])
@@ -254,8 +276,8 @@ def test_the_meter_sees_hops_and_levels() -> None:
     run(chain, np.full(4800, 0.5, np.float32))
     shown = chain.meter.snapshot()
     assert shown.hops == (4800 + chain.delay_samples) // 240
-    assert shown.level_in_db == pytest.approx(-6.0, abs=0.5)
-    assert shown.level_out_db == pytest.approx(-6.0, abs=0.5)
+    assert shown.level_in_db == pytest.approx(-6.0, abs=1.0)
+    assert shown.level_out_db == pytest.approx(-6.0, abs=1.0)
 
 
 def test_wrong_blocks_and_settings_are_refused() -> None:
@@ -276,20 +298,17 @@ def test_wrong_blocks_and_settings_are_refused() -> None:
 
 def test_uniforms_are_the_published_generator() -> None:
     """Known answers of Philox4x32-10 from the Random123 distribution."""
-    from numba_kernels.philox import philox
-
-    words = [np.uint64(int(word, 16)) for word in "243f6a88 85a308d3 13198a2e 03707344".split()]
-    keys = [np.uint64(int(word, 16)) for word in "a4093822 299f31d0".split()]
-    answer = [f"{int(word):08x}" for word in philox(*words, *keys)]
-    assert answer == "d16cfe09 94fdcceb 5001e420 24126ea1".split()
-    zero = np.uint64(0)
-    answer = [f"{int(word):08x}" for word in philox(zero, zero, zero, zero, zero, zero)]
-    assert answer == "6627e8d5 e169c58d bc57ac4c 9b00dbd8".split()
+    counter = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)
+    words = (np.uint64(word) for word in (*counter, 0xA4093822, 0x299F31D0))
+    assert philox(*words) == (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1)
+    zeros = (np.uint64(0) for _ in range(6))
+    assert philox(*zeros) == (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)
 
 
 def test_uniforms_depend_on_place_alone() -> None:
     whole = Uniforms(2**64 - 1, 1000).fill(3, 0, np.empty(1000, np.float32))
-    assert 0.0 <= whole.min() and whole.max() < 1.0
+    assert whole.min() >= 0.0
+    assert whole.max() < 1.0
     assert whole.mean() == pytest.approx(0.5, abs=0.03)
     for hop in (8, 10, 125):
         uniforms = Uniforms(2**64 - 1, hop)

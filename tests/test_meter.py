@@ -17,6 +17,7 @@ from realtime.meter import Meter, level_db, percentile
         (1, 0.5, 1), (1, 1.0, 1), (2, 0.5, 1), (3, 0.5, 2), (4, 0.5, 2), (5, 0.5, 3),
         (20, 0.95, 19), (21, 0.95, 20), (100, 0.5, 50), (100, 0.95, 95), (100, 0.99, 99),
         (101, 0.99, 100), (1000, 0.999, 999), (10, 1.0, 10), (10, 0.001, 1),
+        (100, 0.07, 7), (100, 0.55, 55),
     ],
 )  # fmt: skip
 def test_percentile_is_the_nearest_rank(count: int, share: float, answer: int) -> None:

@@ -55,7 +55,9 @@ def test_decoder_equals_the_reference() -> None:
     codes = rng.integers(0, 256, 3 * TINY.hop_samples).astype(np.uint8)
     latents = rng.normal(0, 1, (3, TINY.latent_channels)).astype(np.float32)
     with torch.no_grad():
-        ours = decoder(torch.from_numpy(codes.astype(np.int64))[None], torch.from_numpy(latents)[None])
+        ours = decoder(
+            torch.from_numpy(codes.astype(np.int64))[None], torch.from_numpy(latents)[None]
+        )
     reference = ReferenceDecoder(TINY, weights_of(decoder))
     expected = reference.teacher_force(latents, codes, reference.initial_state())
     np.testing.assert_allclose(ours[0].numpy(), expected, atol=1e-4)

@@ -53,6 +53,15 @@ def test_a_reader_left_far_behind_reads_nothing_until_it_skips() -> None:
     np.testing.assert_array_equal(out[:20], counting(300, 20))
 
 
+def test_the_half_of_the_ring_that_may_be_overwritten_is_not_read() -> None:
+    ring, out = CaptureRing(64), np.zeros(64, np.float32)
+    ring.write(counting(0, 33))
+    assert ring.read_into(out) == 0
+    ring.skip(1)
+    assert ring.read_into(out) == 32
+    np.testing.assert_array_equal(out[:32], counting(1, 32))
+
+
 def test_a_block_larger_than_the_ring_keeps_its_end() -> None:
     ring, out = CaptureRing(64), np.zeros(64, np.float32)
     ring.write(counting(0, 1000))

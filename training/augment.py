@@ -14,9 +14,7 @@ SEGMENT_S = (0.25, 0.5)
 HALF_STEPS = 0.5
 
 
-def modulate_pitch(
-    audio: NDArray[np.float32], rng: np.random.Generator
-) -> NDArray[np.float32]:
+def modulate_pitch(audio: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
     """Shift the pitch of one random stretch of 0.25 to 0.5 s by up to half a semitone either way.
 
     audio: (time,) float32 at 16 kHz; it is not changed. A stretch longer than the audio becomes
@@ -32,5 +30,6 @@ def modulate_pitch(
 
 def shift_pitch(audio: NDArray[np.float32], half_steps: float) -> NDArray[np.float32]:
     """The same sound ``half_steps`` semitones higher, the same length."""
-    shifted = librosa.effects.pitch_shift(audio, sr=SAMPLE_RATE, n_steps=half_steps, n_fft=1024)
+    window = min(1024, 1 << (len(audio).bit_length() - 1))
+    shifted = librosa.effects.pitch_shift(audio, sr=SAMPLE_RATE, n_steps=half_steps, n_fft=window)
     return cast(NDArray[np.float32], shifted.astype(np.float32))

@@ -21,8 +21,9 @@ LONGEST_REST = Fraction(1)
 
 @dataclass(frozen=True)
 class Instrument:
-    """A General MIDI program, the pitches it can play, and the median pitch from which it is chosen
-    for a line.
+    """A General MIDI program and the pitches it can play.
+
+    It is chosen for lines whose median pitch is ``suits_from`` or more.
     """
 
     name: str
@@ -42,8 +43,9 @@ class Instrument:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A built-in domain. ``solo_centre`` is the range of median pitches to which single lines are
-    transposed.
+    """A built-in domain.
+
+    Single lines are transposed to a median pitch drawn from ``solo_centre``.
     """
 
     name: str
@@ -55,12 +57,11 @@ class Recipe:
     test: tuple[str, ...]
 
     def works(self, split: str) -> tuple[str, ...]:
+        """Paths of a split's scores in the corpus."""
         return self.train if split == "train" else self.test
 
     def instrument_for(self, pitches: Sequence[int]) -> Instrument:
-        """The first instrument whose lower limit the middle of the line reaches (they stand from
-        high to low).
-        """
+        """The first instrument, from high to low, that suits the middle of the line."""
         centre = median(pitches)
         return next(
             (one for one in self.instruments if centre >= one.suits_from), self.instruments[-1]
@@ -69,9 +70,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Take:
-    """One cut of one score: which parts play, for how long, and from which share (0..1) of the
-    piece.
-    """
+    """One cut of one score: which parts play, how long, from which share (0..1) of the piece."""
 
     domain: str
     split: str
@@ -83,6 +82,7 @@ class Take:
 
     @property
     def name(self) -> str:
+        """Name of the file this take becomes."""
         return f"{plain_name(self.work.rpartition('.')[0])}_{self.kind}.wav"
 
 
@@ -170,9 +170,7 @@ RECIPES = {recipe.name: recipe for recipe in (HARPSICHORD, STRINGS, WOODWIND)}
 
 
 def takes(recipe: Recipe, split: str, work: str, parts: int) -> Iterator[Take]:
-    """The takes of one work of ``parts`` parts: everyone together, the outer pair, and single
-    lines.
-    """
+    """The takes of one work: everyone together, the outer pair of its parts, single lines."""
     ensemble_s, pair_s, solo_s, soloists = (
         (60.0, 40.0, 25.0, 4) if split == "train" else (40.0, 25.0, 20.0, 2)
     )
@@ -190,8 +188,9 @@ def takes(recipe: Recipe, split: str, work: str, parts: int) -> Iterator[Take]:
 def play(
     take: Take, recipe: Recipe, score: Score, rng: np.random.Generator
 ) -> tuple[list[Played], dict[int, Voice]]:
-    """Perform one take: choose tempo, key and instruments, then humanise. Returns the notes and the
-    voice of each part.
+    """Perform one take: choose tempo, key and instruments, then humanise.
+
+    Returns the notes, and the voice that plays each part.
     """
     notes = [note for note in score.notes if note.part in take.parts]
     solo = len(take.parts) == 1

@@ -21,8 +21,9 @@ REMEDY = "run `umt data prepare` again"
 
 @dataclass(frozen=True)
 class Corpus:
-    """Domains and their sounds. Every sound is (time,) float32 in [-1, 1] at 16 kHz, in the
-    manifest's order.
+    """Domains and their sounds.
+
+    Every sound is (time,) float32 in [-1, 1] at 16 kHz; sounds stand in the manifest's order.
     """
 
     folder: Path
@@ -32,6 +33,7 @@ class Corpus:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Names of the domains, in order."""
         return tuple(domain.name for domain in self.domains)
 
     def domain(self, name: str) -> Domain:
@@ -48,14 +50,14 @@ class Corpus:
         return [self.sounds[row.file] for row in self.rows(domain, split)]
 
     def seconds(self, domain: str, split: str) -> float:
+        """How much sound a split holds."""
         return sum(len(sound) for sound in self.audio(domain, split)) / SAMPLE_RATE
 
 
 def load_corpus(data_dir: Path, domains: Sequence[str] | None = None) -> Corpus:
-    """Load and verify the given domains of a data folder, in the given order, or all of them by
-    name.
+    """Load and verify the given domains of a data folder, or all of them.
 
-    Every file is compared with its hash in the manifest. Takes about 230 MB for an hour of sound.
+    Every file is compared with its hash in the manifest. An hour of sound takes about 230 MB.
     Raises DataError if a domain is unknown or has an empty split, or a file is missing, changed or
     not 16 kHz mono.
     """

@@ -1,5 +1,6 @@
-"""From written notes to played ones: tempo that breathes, phrases that swell, onsets that are never
-quite together.
+"""From written notes to played ones.
+
+Tempo breathes and slows into the end, phrases swell, onsets are never quite together.
 """
 
 from collections.abc import Sequence
@@ -46,8 +47,9 @@ class Manner:
 def perform(
     notes: Sequence[Note], quarters_per_minute: float, manner: Manner, rng: np.random.Generator
 ) -> list[Played]:
-    """Play ``notes``; the same generator state gives the same performance. Returns notes in order
-    of time, from 0 s on.
+    """Play ``notes``: the performance in order of time, from 0 s on.
+
+    The same state of ``rng`` gives the same performance.
     """
     if not notes:
         return []
@@ -107,11 +109,10 @@ def _wandering(rng: np.random.Generator, length: int, period: int) -> NDArray[np
 def tempo_for(
     notes: Sequence[Note], notes_per_second: float, slowest: float = 40.0, fastest: float = 168.0
 ) -> float:
-    """Quarters a minute at which each part that plays has ``notes_per_second`` onsets, within the
-    given limits.
+    """Quarters a minute at which each part that plays has ``notes_per_second`` onsets.
 
-    Scores rarely state a tempo that a program can trust; the density of the notes is a fair guide
-    to it.
+    Stays within ``slowest`` and ``fastest``. Scores rarely state a tempo that a program can trust;
+    the density of the notes is a fair guide to it.
     """
     onsets = {(note.part, note.onset) for note in notes}
     parts = len({note.part for note in notes})

@@ -1,6 +1,4 @@
-"""What is to be made: one job for every sound file of a domain, rendered from a score or taken from
-a recording.
-"""
+"""What is to be made: one job for every sound file of a domain."""
 
 import hashlib
 import json
@@ -17,6 +15,7 @@ from model.errors import DataError
 from training import catalogue, recordings, render
 from training.catalogue import Recipe, Take
 from training.manifest import SPLITS
+from training.progress import Report
 from training.render import SAMPLE_RATE, Samples
 from training.scores import Score, read_score
 from training.sources import CORPUS_FOLDER, SoundFont, Wheel, sha256_of
@@ -42,9 +41,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Job:
-    """One file to make. ``request`` changes whenever its samples would; a job that may fail becomes
-    a warning.
-    """
+    """One file to make; ``request`` changes whenever its samples would."""
 
     domain: str
     split: str
@@ -52,7 +49,6 @@ class Job:
     request: str
     origin: Origin
     make: Callable[[], Samples] = field(repr=False)
-    may_fail: bool = False
 
     @property
     def file(self) -> str:
@@ -62,8 +58,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Library:
-    """What rendering needs, fetched and checked: the path of every score, the SoundFont, the
-    synthesiser's version.
+    """What rendering needs, fetched and checked: scores, SoundFont, synthesiser.
+
+    ``works`` has the path of every score.
     """
 
     wheel: Wheel
@@ -79,8 +76,9 @@ def domain_licence(library: Library) -> str:
 
 
 def render_jobs(recipe: Recipe, library: Library, seed: int) -> Iterator[Job]:
-    """A job for every take of every work of a built-in domain. Raises DataError if a score cannot
-    be read.
+    """A job for every take of every work of a built-in domain.
+
+    Raises DataError if a score cannot be read.
     """
     for split in SPLITS:
         for work in recipe.works(split):
@@ -107,13 +105,14 @@ def render_jobs(recipe: Recipe, library: Library, seed: int) -> Iterator[Job]:
                 yield Job(take.domain, take.split, take.name, request, origin, make)
 
 
-def recording_jobs(domain: str, place: Path, seed: int) -> tuple[list[Job], list[str]]:
-    """A job for every usable recording in a user's folder, and a warning for each that is not
-    usable.
+def recording_jobs(
+    domain: str, place: Path, seed: int, report: Report
+) -> tuple[list[Job], list[str]]:
+    """A job for every usable recording at ``place``, a warning for each that is not usable.
 
-    Raises DataError if none is.
+    Raises DataError if there are too few.
     """
-    pieces, warnings = recordings.scan(place, seed)
+    pieces, warnings = recordings.scan(place, seed, report)
     folder = place if place.is_dir() else place.parent
     jobs: list[Job] = []
     taken: set[tuple[str, str]] = set()
@@ -122,11 +121,7 @@ def recording_jobs(domain: str, place: Path, seed: int) -> tuple[list[Job], list
         name = _free_name(path, piece.split, taken)
         origin = Origin("recordings", "", str(path), OWN_LICENCE, "recording", OWN_LICENCE)
         request = _fingerprint([sha256_of(piece.path), piece.start, piece.stop])
-        jobs.append(
-            Job(
-                domain, piece.split, name, request, origin, partial(_recorded, piece), may_fail=True
-            )
-        )
+        jobs.append(Job(domain, piece.split, name, request, origin, partial(_recorded, piece)))
     return jobs, warnings
 
 

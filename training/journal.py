@@ -48,11 +48,17 @@ class Journal:
         figure, (losses, guesses) = pyplot.subplots(
             2, 1, figsize=(9, 7), sharex=True, height_ratios=(3, 1), layout="constrained"
         )
-        domains = sorted({row["domain"] for row in rows if "domain" in row})
+        domains = sorted(
+            {name for row in rows for name in [row.get("domain"), *row.get("held_out", ())] if name}
+        )
         for colour, domain in enumerate(domains):
             train = [r for r in rows if r.get("domain") == domain and "loss" in r]
             losses.plot(
-                [r["step"] for r in train], [r["loss"] for r in train], f"C{colour}", alpha=0.35, lw=1
+                [r["step"] for r in train],
+                [r["loss"] for r in train],
+                f"C{colour}",
+                alpha=0.35,
+                lw=1,
             )
             held_out = [r for r in rows if domain in r.get("held_out", {})]
             losses.plot(
@@ -67,11 +73,11 @@ class Journal:
         if domains:
             losses.legend()
             guesses.axhline(1 / len(domains), color="k", ls=":", lw=1, label="chance")
+            guesses.legend(loc="lower right")
         guessed = [r for r in rows if "confusion_accuracy" in r]
         guesses.plot([r["step"] for r in guessed], [r["confusion_accuracy"] for r in guessed], "C7")
         guesses.set(ylabel="domain guessed", xlabel="step", ylim=(0, 1.02))
         guesses.grid(alpha=0.3)
-        guesses.legend(loc="lower right")
         path = self.folder / _PLOT
         temporary = path.with_name(f".{path.name}.part")
         figure.savefig(temporary, dpi=110, format="png")

@@ -1,8 +1,8 @@
-"""The manifest of a data folder: every sound file with its origin, licence and hash; and the
-journal of a run under way.
+"""The manifest of a data folder, and the journal of a run under way.
 
-The manifest is replaced in one step when a run has ended. Until then each finished file is a line
-of the journal, so that a run that was killed goes on where it stopped.
+The manifest names every sound file with its origin, licence and hash, and is replaced in one step
+when a run has ended. Until then each finished file is a line of the journal, so that a run that was
+killed goes on where it stopped.
 """
 
 import json
@@ -21,8 +21,9 @@ SPLITS = ("train", "test")
 
 @dataclass(frozen=True)
 class FileRow:
-    """One sound file. ``file`` is relative to the manifest's folder; ``request`` fingerprints what
-    was asked for.
+    """One sound file.
+
+    ``file`` is relative to the manifest's folder; ``request`` fingerprints what was asked for.
     """
 
     domain: str
@@ -48,6 +49,7 @@ class Manifest:
     files: tuple[FileRow, ...] = ()
 
     def of(self, domain: str) -> tuple[FileRow, ...]:
+        """The files of one domain."""
         return tuple(row for row in self.files if row.domain == domain)
 
     def replaced(self, domains: Iterable[Domain], files: Iterable[FileRow]) -> "Manifest":
@@ -62,6 +64,7 @@ class Manifest:
 
 
 def manifest_path(data_dir: Path) -> Path:
+    """Where the manifest of a data folder is; files are named relative to its folder."""
     return data_dir / "domains" / "manifest.json"
 
 
@@ -95,9 +98,7 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 
 
 class Journal:
-    """Files finished in a run that has not ended, one JSON object a line, appended as they are
-    done.
-    """
+    """Files finished in a run that has not ended: JSON objects, a line each, only appended."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "unfinished.jsonl"
@@ -115,9 +116,11 @@ class Journal:
         return rows
 
     def add(self, row: FileRow) -> None:
+        """Note a finished file."""
         # The leading line end parts this row from a line that a kill cut short.
         with self.path.open("a", encoding="utf-8") as file:
             file.write("\n" + json.dumps(asdict(row), ensure_ascii=False))
 
     def close(self) -> None:
+        """The run has ended and its manifest is written: forget it."""
         self.path.unlink(missing_ok=True)

@@ -1,13 +1,13 @@
-"""``umt data prepare``: musical domains as 16 kHz sound files, from scores and a SoundFont or from
-a user's recordings.
+"""``umt data prepare``: musical domains as 16 kHz sound files.
 
-A run that was stopped goes on where it was: a file is made again only if it is missing, changed, or
-asked for differently. The same seed, packages and fluidsynth give the same files.
+They come from scores and a SoundFont, or from a user's recordings. A run that was stopped goes on
+where it was: a file is made again only if it is missing, changed, or asked for differently. The
+same seed, packages and fluidsynth give the same files.
 """
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,30 +28,20 @@ from training.manifest import (
     read_manifest,
     write_manifest,
 )
+from training.progress import Report, Step
 from training.render import LOUDNESS_DB, SAMPLE_RATE, synthesiser_version
+
+__all__ = ["DEFAULT_SEED", "PrepareSummary", "Report", "Step", "prepare"]
 
 DEFAULT_SEED = 2019
 
 
 @dataclass(frozen=True)
-class Step:
-    """Progress of a run: ``done`` of ``total`` things of a ``stage`` ("fetch" or "render"),
-    ``detail`` the one at hand.
-    """
-
-    stage: str
-    done: int
-    total: int
-    detail: str
-
-
-Report = Callable[[Step], None]
-
-
-@dataclass(frozen=True)
 class PrepareSummary:
-    """What the data folder holds after a run: minutes of sound by (domain, split), files made and
-    kept, warnings.
+    """What the data folder holds after a run.
+
+    ``minutes`` of sound by (domain, split), over all domains; ``made`` and ``kept`` count the files
+    of this run.
     """
 
     manifest: Path
@@ -82,10 +72,9 @@ def prepare(
     path = manifest_path(data_dir)
     before = read_manifest(path) if path.exists() else Manifest()
     rows, jobs, warnings = _plan(recipes, wav_dirs, data_dir, seed, report)
-    work = _Work(path.parent, before, seed, report, warnings)
+    work = _Work(path.parent, before, seed, report)
     files = work.run(jobs, workers)
     after = before.replaced(rows, files)
-    _require_splits(after, rows, warnings)
     write_manifest(path, after)
     work.sweep(after, [row.name for row in rows])
     return PrepareSummary(
@@ -122,15 +111,16 @@ def _plan(
     seed: int,
     report: Report,
 ) -> tuple[list[Domain], list[Job], list[str]]:
-    """The domains to make, the jobs that make them, and warnings. The user's folders come first:
-    they fail soonest.
+    """The domains to make, the jobs that make them, and warnings.
+
+    The user's folders come first: they need no download to fail.
     """
     rows: list[Domain] = []
     jobs: list[Job] = []
     warnings: list[str] = []
     for name in sorted(wav_dirs):
         rows.append(Domain(name, f"Recordings of {name}.", LOUDNESS_DB, OWN_LICENCE))
-        found, unusable = recording_jobs(name, wav_dirs[name], seed)
+        found, unusable = recording_jobs(name, wav_dirs[name], seed, report)
         jobs += found
         warnings += unusable
     if recipes:
@@ -157,42 +147,30 @@ def _fetch(recipes: Sequence[Recipe], data_dir: Path, report: Report) -> Library
 
 
 class _Work:
-    """The jobs of one run: kept where an earlier run did them, else made, each noted in the journal
-    at once.
-    """
+    """The jobs of one run: kept where an earlier run did them, else made and noted at once."""
 
-    def __init__(
-        self, folder: Path, before: Manifest, seed: int, report: Report, warnings: list[str]
-    ) -> None:
+    def __init__(self, folder: Path, before: Manifest, seed: int, report: Report) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.journal = Journal(folder)
         self.known = {row.file: row for row in [*before.files, *self.journal.rows()]}
         self.seed = seed
         self.report = report
-        self.warnings = warnings
         self.made = 0
 
     def run(self, jobs: Sequence[Job], workers: int) -> list[FileRow]:
-        """Rows of all jobs that could be done. A job that must not fail and does ends the run."""
+        """The rows of all jobs. What is done stays done if one of them fails."""
         rows = [row for job in jobs if (row := self._kept(job)) is not None]
         done = {row.file for row in rows}
         self.report(Step("render", len(done), len(jobs), "looked through what is here"))
         pool = ThreadPoolExecutor(workers)
         try:
-            pending = {pool.submit(self._make, job): job for job in jobs if job.file not in done}
+            pending = [pool.submit(self._make, job) for job in jobs if job.file not in done]
             for count, finished in enumerate(as_completed(pending), start=len(done) + 1):
-                job = pending[finished]
-                try:
-                    rows.append(finished.result())
-                except DataError as error:
-                    if not job.may_fail:
-                        raise
-                    self.warnings.append(str(error))
-                else:
-                    self.journal.add(rows[-1])
-                    self.made += 1
-                self.report(Step("render", count, len(jobs), job.file))
+                rows.append(finished.result())
+                self.journal.add(rows[-1])
+                self.made += 1
+                self.report(Step("render", count, len(jobs), rows[-1].file))
         finally:
             pool.shutdown(cancel_futures=True)
         return rows
@@ -227,9 +205,7 @@ class _Work:
         )
 
     def sweep(self, after: Manifest, domains: Sequence[str]) -> None:
-        """End the journal; remove what earlier runs made for these domains and the manifest no
-        longer lists.
-        """
+        """End the journal; remove files of these domains that the manifest no longer lists."""
         listed = {row.file for row in after.files}
         for file, row in self.known.items():
             if row.domain in domains and file not in listed:
@@ -238,16 +214,6 @@ class _Work:
             for part in (self.folder / domain).rglob("*.part"):
                 part.unlink(missing_ok=True)
         self.journal.close()
-
-
-def _require_splits(manifest: Manifest, domains: Sequence[Domain], warnings: Sequence[str]) -> None:
-    for domain in domains:
-        for split in SPLITS:
-            if not any(row.split == split for row in manifest.of(domain.name)):
-                raise DataError(
-                    f"domain {domain.name!r} has no usable sound for its {split} split "
-                    f"({'; '.join(warnings) or 'too few files'}); add recordings"
-                )
 
 
 def _minutes(manifest: Manifest) -> dict[tuple[str, str], float]:

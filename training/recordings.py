@@ -13,7 +13,8 @@ import soundfile
 import soxr
 
 from model.errors import DataError
-from training.render import SAMPLE_RATE, Samples
+from training.progress import Report, Step
+from training.render import SAMPLE_RATE, SILENCE, Samples
 
 AUDIO_SUFFIXES = frozenset(
     {".wav", ".wave", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"}
@@ -47,20 +48,24 @@ class _Candidate:
         return self.frames / self.rate
 
 
-def scan(place: Path, seed: int) -> tuple[list[Piece], list[str]]:
+def scan(place: Path, seed: int, report: Report) -> tuple[list[Piece], list[str]]:
     """Share out the usable recordings of a folder, or a single one; warn of each unusable file.
 
-    Raises DataError if there is nothing at ``place`` to fill both splits with.
+    Every file is decoded once to the end, so what is shared out can be used. Raises DataError if
+    there is not enough at ``place`` to fill both splits.
     """
     if not place.exists():
         raise DataError(f"{place} does not exist; give --wav-dir DOMAIN=FOLDER")
     found: list[_Candidate] = []
     warnings: list[str] = []
-    for path in [place] if place.is_file() else _audio_files(place):
+    paths = [place] if place.is_file() else _audio_files(place)
+    for count, path in enumerate(paths):
+        report(Step("check", count, len(paths), path.name))
         try:
             found.append(_candidate(path))
         except DataError as error:
             warnings.append(str(error))
+    report(Step("check", len(paths), len(paths), f"{len(found)} usable"))
     if not found:
         reason = f" ({warnings[0]})" if warnings else ""
         raise DataError(
@@ -78,15 +83,28 @@ def _audio_files(folder: Path) -> list[Path]:
 
 
 def _candidate(path: Path) -> _Candidate:
+    frames, peak = 0, 0.0
     try:
-        info = soundfile.info(path)
-    except soundfile.SoundFileError as error:
+        with soundfile.SoundFile(path) as file:
+            promised, rate = file.frames, file.samplerate
+            for block in _mono_blocks(file, promised):
+                frames += len(block)
+                # fmax would pass over values that are not numbers.
+                peak = float(np.maximum(peak, np.abs(block).max()))
+    except (soundfile.SoundFileError, OSError) as error:
         raise DataError(
             f"{path} cannot be read ({_plain(error)}); convert it to WAV or FLAC"
         ) from error
-    if info.frames < SHORTEST_S * info.samplerate:
+    if not np.isfinite(peak):
+        raise DataError(f"{path} holds values that are not numbers; convert it again")
+    # Headers of compressed files may promise a little more than there is.
+    if promised - frames > rate:
+        raise DataError(f"{path} ends {(promised - frames) / rate:.1f} s early; convert it again")
+    if frames < SHORTEST_S * rate:
         raise DataError(f"{path} was left out, it is shorter than {SHORTEST_S:g} s")
-    return _Candidate(path, info.frames, info.samplerate)
+    if peak < SILENCE:
+        raise DataError(f"{path} was left out, it is silent")
+    return _Candidate(path, frames, rate)
 
 
 def _cut(only: _Candidate) -> list[Piece]:
@@ -136,27 +154,16 @@ def read_piece(piece: Piece) -> Samples:
                 parts = [resampler.resample_chunk(block) for block in blocks]
                 parts.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
     except (soundfile.SoundFileError, OSError) as error:
-        raise DataError(
-            f"{piece.path} is damaged ({_plain(error)}); convert it again or leave it out"
-        ) from error
-    sound = np.concatenate(parts)
-    if not np.isfinite(sound).all():
-        raise DataError(
-            f"{piece.path} holds values that are not numbers; convert it again or leave it out"
-        )
-    return sound
+        raise DataError(f"{piece.path} is damaged ({_plain(error)}); leave it out") from error
+    return np.concatenate(parts)
 
 
 def _mono_blocks(file: soundfile.SoundFile, frames: int) -> Iterator[Samples]:
+    """At most ``frames`` frames from where the file stands, channels averaged."""
     while frames > 0:
         block = file.read(min(frames, BLOCK_FRAMES), dtype="float32", always_2d=True)
         if len(block) == 0:
-            # The headers of compressed files may promise a little more than there is.
-            if frames < file.samplerate:
-                return
-            raise DataError(
-                f"{file.name} ends {frames / file.samplerate:.1f} s early; convert it again"
-            )
+            return
         frames -= len(block)
         yield np.ascontiguousarray(block.mean(axis=1), dtype=np.float32)
 

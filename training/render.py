@@ -1,6 +1,4 @@
-"""Sound from played notes: a small MIDI file, the fluidsynth program and a SoundFont; then 16 kHz
-mono at one loudness.
-"""
+"""Sound from played notes: a MIDI file, the fluidsynth program, a SoundFont, one loudness."""
 
 import shutil
 import struct
@@ -25,8 +23,11 @@ TICKS_PER_QUARTER = 960
 PERCUSSION_CHANNEL = 9
 TAIL_S = 1.0
 PEAK = 0.95
+KNEE = 0.66
 PAUSE_FRAME_S = 0.1
 PAUSE_DB = -40.0
+TRIM_MARGIN_S = 0.25
+TRIM_DB = -60.0
 SILENCE = 1e-5
 
 # One core, no chorus, fixed interpolation: the same notes give the same samples. The room is small
@@ -89,19 +90,19 @@ def synthesise(
             command += ["-o", f"{name}={value}"]
         command += ["-O", "float", "-T", "wav", "-F", str(wave), str(soundfont), str(midi)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
-        if result.returncode or not wave.exists():
-            reason = (result.stderr.strip().splitlines() or [f"exit status {result.returncode}"])[
-                -1
-            ]
-            raise DataError(f"fluidsynth could not render with {soundfont}: {reason}")
+        # It ends with status 0 even if it could not open the SoundFont, and then plays another.
+        errors = [line for line in result.stderr.splitlines() if "error" in line.lower()]
+        if errors or result.returncode or not wave.exists():
+            reason = errors[0] if errors else f"exit status {result.returncode}"
+            raise DataError(f"fluidsynth could not render with {soundfont} ({reason})")
         sound, _ = soundfile.read(wave, dtype="float32", always_2d=True)
     return np.asarray(sound.mean(axis=1), dtype=np.float32)
 
 
 def midi_file(played: Sequence[Played], voices: Mapping[int, Voice]) -> bytes:
-    """A Standard MIDI File (format 0) in which one tick is 1/1920 s, each part on a channel of its
-    own.
+    """A Standard MIDI File (format 0), each part on a channel of its own.
 
+    No tempo is written, so MIDI's own holds: two quarters a second, one tick 1/1920 s.
     Raises DataError if there are more parts than MIDI has pitched channels (15).
     """
     parts = sorted({note.part for note in played})
@@ -111,9 +112,7 @@ def midi_file(played: Sequence[Played], voices: Mapping[int, Voice]) -> bytes:
             f"a piece of {len(parts)} parts does not fit the {len(channels)} channels of MIDI"
         )
     channel_of = dict(zip(parts, channels, strict=False))
-    events: list[tuple[int, int, bytes]] = []
-    for part in parts:
-        events.append((0, 0, bytes([0xC0 | channel_of[part], voices[part].program])))
+    events = [(0, 0, bytes([0xC0 | channel_of[part], voices[part].program])) for part in parts]
     for note in played:
         start = round(note.start_s * TICKS_PER_SECOND)
         stop = max(start + 1, round((note.start_s + note.duration_s) * TICKS_PER_SECOND))
@@ -139,41 +138,34 @@ def _variable_length(number: int) -> bytes:
 
 
 def at_loudness(sound: Samples, rate: int = SAMPLE_RATE) -> Samples:
-    """Scale to ``loudness_db`` RMS, pauses not counted; peaks that would pass 0.95 are bent, never
-    cut.
+    """Scale (time,) float32 to -21 dB RMS of full scale, pauses not counted.
 
-    sound: (time,) float32 at 16 kHz. Raises DataError if it is silent.
+    Peaks that would pass 0.95 are bent, never cut. Raises DataError if the sound is silent.
     """
-    centred = sound - sound.mean(dtype=np.float64)
+    centred = sound - np.float32(sound.mean(dtype=np.float64) if len(sound) else 0.0)
     level = _sounding_rms(centred, round(PAUSE_FRAME_S * rate))
     if level < SILENCE:
         raise DataError("the sound is silent; leave it out")
-    scaled = centred * (10.0 ** (LOUDNESS_DB / 20.0) / level)
-    knee = 0.7 * PEAK
-    over = np.abs(scaled) > knee
-    bent = knee + (PEAK - knee) * np.tanh((np.abs(scaled[over]) - knee) / (PEAK - knee))
+    scaled: Samples = centred * np.float32(10.0 ** (LOUDNESS_DB / 20.0) / level)
+    over = np.abs(scaled) > KNEE
+    bent = KNEE + (PEAK - KNEE) * np.tanh((np.abs(scaled[over]) - KNEE) / (PEAK - KNEE))
     scaled[over] = np.sign(scaled[over]) * bent
-    return np.asarray(scaled, dtype=np.float32)
+    return scaled
 
 
-def _sounding_rms(
-    sound: NDArray[np.float64], frame_s: float = 0.1, pause_db: float = -40.0
-) -> float:
-    """RMS over the frames no more than 40 dB below the loudest one, so that rests do not make the
-    music louder.
-    """
-    frame = round(frame_s * SAMPLE_RATE)
-    padded = np.pad(sound, (0, -len(sound) % frame))
-    power = np.square(padded).reshape(-1, frame).mean(axis=1)
+def _sounding_rms(sound: Samples, frame: int) -> float:
+    """RMS over the frames within 40 dB of the loudest one: rests must not make music louder."""
+    padded = np.pad(sound, (0, -len(sound) % frame)).reshape(-1, frame)
+    power = np.square(padded).mean(axis=1, dtype=np.float64)
     if len(power) == 0:
         return 0.0
-    return float(np.sqrt(power[power >= power.max() * 10.0 ** (pause_db / 10.0)].mean()))
+    return float(np.sqrt(power[power >= power.max() * 10.0 ** (PAUSE_DB / 10.0)].mean()))
 
 
-def trimmed(sound: Samples, margin_s: float = 0.25, threshold_db: float = -60.0) -> Samples:
-    """Cut leading and trailing silence (below ``threshold_db`` of the peak) to ``margin_s``."""
-    loud = np.flatnonzero(np.abs(sound) > np.abs(sound).max() * 10.0 ** (threshold_db / 20.0))
+def trimmed(sound: Samples, rate: int = SAMPLE_RATE) -> Samples:
+    """Cut the silence before and after (60 dB below the peak) to a quarter of a second."""
+    loud = np.flatnonzero(np.abs(sound) > np.abs(sound).max() * 10.0 ** (TRIM_DB / 20.0))
     if len(loud) == 0:
         return sound
-    margin = round(margin_s * SAMPLE_RATE)
+    margin = round(TRIM_MARGIN_S * rate)
     return sound[max(0, loud[0] - margin) : loud[-1] + 1 + margin]

@@ -37,7 +37,9 @@ HELD_OUT_ROWS = 8
 class Progress(Protocol):
     """Told of every step; the command line draws a bar from it."""
 
-    def __call__(self, report: StepReport, held_out: Mapping[str, float]) -> None: ...
+    def __call__(self, report: StepReport, held_out: Mapping[str, float], /) -> None:
+        """``held_out``: nats per sample by domain, as last evaluated; empty until then."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def train(
 ) -> Trainer:
     """Start the run in ``folder``, or resume the one it holds.
 
-    settings: of a new run; None to resume, or the very settings of the run to resume.
+    settings: of a new run; None to resume, or the settings of the run to resume, whose planned
+    steps alone may differ.
     Returns the trainer as it stopped, after saving it and exporting ``folder/bundle``.
     Raises TrainingError if there is nothing to resume or the settings differ.
     """
@@ -183,9 +186,7 @@ class _Run:
         self.evaluate()
         self.journal.write(step=self.trainer.step, minutes=self.minutes, held_out=self.held_out)
         self.journal.plot()
-        export_bundle(
-            self.trainer, self.recordings.about, self._about(), self.folder / "bundle"
-        )
+        export_bundle(self.trainer, self.recordings.about, self._about(), self.folder / "bundle")
 
     def _about(self) -> dict[str, Any]:
         settings = self.trainer.settings
@@ -218,12 +219,12 @@ def _open(folder: Path, settings: TrainSettings | None, world: World) -> tuple[T
             folder.mkdir(parents=True, exist_ok=True)
         return Trainer(settings, world), 0.0
     saved, state = load_checkpoint(folder)
-    if settings is not None and settings != saved:
+    if settings is not None and replace(saved, steps=settings.steps) != settings:
         raise TrainingError(
             f"{folder} holds a run with other settings ({_differences(saved, settings)}); "
             "resume it with --resume, or start another with --out"
         )
-    trainer = Trainer(saved, world)
+    trainer = Trainer(settings or saved, world)
     trainer.restore(state)
     return trainer, float(state["minutes"])
 

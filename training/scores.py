@@ -21,8 +21,9 @@ ZERO = Fraction(0)
 
 @dataclass(frozen=True, order=True)
 class Note:
-    """One sounding note; ``onset`` and ``duration`` in quarter notes, ``pitch`` a MIDI number at
-    concert pitch.
+    """One sounding note, at concert pitch.
+
+    ``onset`` and ``duration`` are in quarter notes, ``pitch`` is a MIDI number.
     """
 
     onset: Fraction
@@ -32,13 +33,15 @@ class Note:
 
     @property
     def end(self) -> Fraction:
+        """When the note stops, in quarter notes."""
         return self.onset + self.duration
 
 
 @dataclass(frozen=True)
 class Score:
-    """The notes of a piece in order of time, the names of its parts (``Note.part`` is an index into
-    them), and what the file says of its rights.
+    """A piece: its notes in order of time.
+
+    ``Note.part`` is an index into ``parts``, the names. ``rights`` is what the file says of them.
     """
 
     notes: tuple[Note, ...]
@@ -64,9 +67,7 @@ class _Written:
 
 @dataclass
 class _Staff:
-    """What holds from one measure of a part to the next: the unit of durations and the
-    transposition.
-    """
+    """What holds from measure to measure: the unit of durations and the transposition."""
 
     divisions: Fraction = Fraction(1)
     semitones: int = 0
@@ -114,9 +115,7 @@ def _document(path: Path) -> ElementTree.Element:
 
 
 def _score_member(archive: zipfile.ZipFile) -> str:
-    """Name of the score inside an ``.mxl``: the container's first root file, else the first XML
-    file at hand.
-    """
+    """Name of the score inside an ``.mxl``: what the container says, else the first XML file."""
     names = archive.namelist()
     if "META-INF/container.xml" in names:
         container = ElementTree.fromstring(archive.read("META-INF/container.xml"))
@@ -192,9 +191,7 @@ def _sounding(
 
 
 def _measure_starts(lengths: list[list[Fraction]]) -> list[Fraction]:
-    """Onset of every measure. The longest part decides a measure's length, so that parts never
-    drift apart.
-    """
+    """Onset of every measure; the longest part decides, so that parts never drift apart."""
     starts = [ZERO]
     for index in range(max((len(part) for part in lengths), default=0)):
         starts.append(starts[-1] + max(part[index] for part in lengths if index < len(part)))

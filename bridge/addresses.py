@@ -1,0 +1,113 @@
+"""The OSC addresses: one table from address to handler.
+
+A handler takes a message's arguments and says what to change and what to answer. It knows nothing
+of sockets, and no address reads or writes a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from bridge.oscpackets import Message, packet_of
+from model.bundle import Bundle
+from model.errors import ConfigError, UmtError
+from realtime.controls import SETTINGS_BY_PATH, Controls, Mailbox, Setting
+
+PREFIX = "/umt/"
+ANSWERS = frozenset({"/umt/state", "/umt/pong", "/umt/error"})
+"""What this program sends. Never answered, or two of them could talk for ever."""
+
+
+@dataclass
+class Outcome:
+    """What one packet comes to: control values to change, and packets to send back."""
+
+    changes: dict[str, Any] = field(default_factory=dict)
+    answers: list[bytes] = field(default_factory=list)
+
+    def answer(self, address: str, *arguments: Any) -> None:
+        """Send a message back to the sender."""
+        self.answers.append(packet_of(address, arguments))
+
+
+Handler = Callable[[Message, Outcome], None]
+"""Raises UmtError, with the reason for the sender, if it cannot do what the message asks."""
+
+
+class Addresses:
+    """Carries out messages on a mailbox of controls."""
+
+    def __init__(self, bundle: Bundle, mailbox: Mailbox):
+        self.bundle = bundle
+        self.mailbox = mailbox
+        self.refused = 0
+        """Messages answered with an error."""
+        controls = {
+            PREFIX + path: partial(self._set, setting) for path, setting in SETTINGS_BY_PATH.items()
+        }
+        self.handlers: Mapping[str, Handler] = {
+            **controls,
+            "/umt/domain": self._domain,
+            "/umt/get": self._get,
+            "/umt/ping": self._ping,
+        }
+
+    def carry_out(self, messages: Iterable[Message]) -> list[bytes]:
+        """Do what the messages of one packet ask, and return the packets to send back.
+
+        The changes of a bundle take effect together. A message that cannot be carried out is
+        answered with ``/umt/error address reason`` and changes nothing.
+        """
+        outcome = Outcome()
+        for message in messages:
+            if message.address in ANSWERS:
+                continue
+            try:
+                self._handler(message.address)(message, outcome)
+            except UmtError as error:
+                self.refused += 1
+                outcome.answer("/umt/error", message.address, str(error))
+        if outcome.changes:
+            self.mailbox.replace(**outcome.changes)
+        return outcome.answers
+
+    def _handler(self, address: str) -> Handler:
+        try:
+            return self.handlers[address]
+        except KeyError:
+            raise ConfigError("unknown address") from None
+
+    def _set(self, setting: Setting, message: Message, outcome: Outcome) -> None:
+        outcome.changes[setting.name] = setting.parse(_only(message))
+
+    def _domain(self, message: Message, outcome: Outcome) -> None:
+        wanted = _only(message)
+        if not isinstance(wanted, str):
+            wanted = int(SETTINGS_BY_PATH["domain"].parse(wanted))
+        outcome.changes["domain"] = self.bundle.domain_index(wanted)
+
+    def _get(self, message: Message, outcome: Outcome) -> None:
+        names = [str(name).removeprefix(PREFIX) for name in message.arguments]
+        controls = self.mailbox.latest.replace(**outcome.changes)
+        values = [(name, self._value(name, controls)) for name in names or SETTINGS_BY_PATH]
+        for name, value in values:
+            outcome.answer("/umt/state", name, value)
+
+    def _ping(self, message: Message, outcome: Outcome) -> None:
+        outcome.answers.append(packet_of("/umt/pong", (), message.payload))
+
+    def _value(self, path: str, controls: Controls) -> Any:
+        if path not in SETTINGS_BY_PATH:
+            raise ConfigError(f"no value {path!r}; there are {', '.join(SETTINGS_BY_PATH)}")
+        if path == "domain":
+            return self.bundle.domain_names[controls.domain]
+        return getattr(controls, SETTINGS_BY_PATH[path].name)
+
+
+def _only(message: Message) -> Any:
+    if len(message.arguments) != 1:
+        raise ConfigError(f"takes one argument, got {len(message.arguments)}")
+    return message.arguments[0]

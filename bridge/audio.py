@@ -1,0 +1,161 @@
+"""One duplex PortAudio stream around the engine, with a watchdog.
+
+The callback copies through ``Engine.exchange`` and counts. A stream first runs silent for a
+moment: PortAudio tells the size of its blocks, and what the driver calls its latency, only to a
+running callback. Then the engine is built to fit and takes over.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.devices import Device, sound_library
+from bridge.recorder import Recorder
+from model.errors import AudioDeviceError
+from realtime.engine import Engine
+from realtime.latency import LatencyItem
+
+Audio = NDArray[np.float32]
+
+_PROBE_CALLBACKS = 8
+_PROBE_S = 2.0
+_DEAD_AFTER_S = 2.0
+# A process that was suspended has seen no callback for long, but has not looked often either.
+_DEAD_AFTER_LOOKS = 5
+_CLOSE_S = 2.0
+_MOST_CHANNELS = 2
+
+
+class DeviceHung(AudioDeviceError):
+    """A device stopped and its driver cannot be closed: only ending the process at once is left."""
+
+    hung = True
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """What to open: block 0 leaves the size to the device."""
+
+    input: Device
+    output: Device
+    rate: int
+    block: int = 0
+
+
+class StreamCallback:
+    """What PortAudio calls: it copies, counts, and never raises, waits, logs or allocates audio."""
+
+    def __init__(self) -> None:
+        self.engine: Engine | None = None
+        """Takes over at the next block when set; silence until then."""
+        self.recorder: Recorder | None = None
+        self.calls = 0
+        self.largest_block = 0
+        self.device_s = 0.0
+        """Input and output latency of the device together, as its driver has it."""
+
+    def __call__(self, indata: Audio, outdata: Audio, frames: int, when: Any, status: Any) -> None:
+        """One block. indata, outdata: (frames, channels) float32."""
+        engine = self.engine
+        if engine is None:
+            outdata.fill(0.0)
+            self.largest_block = max(self.largest_block, frames)
+            self.device_s = when.outputBufferDacTime - when.inputBufferAdcTime
+        else:
+            rendered = outdata[:, 0]
+            engine.exchange(indata[:, 0], rendered)
+            if status:
+                engine.count_xrun()
+            if self.recorder is not None:
+                self.recorder.take(indata[:, 0], rendered)
+            if outdata.shape[1] > 1:
+                outdata[:, 1:] = outdata[:, :1]
+        self.calls += 1
+
+
+class DuplexStream:
+    """A running stream and its watchdog."""
+
+    def __init__(self, settings: StreamSettings):
+        """Open and start the stream, silent. Raises AudioDeviceError if the device refuses."""
+        self.settings = settings
+        self.callback = StreamCallback()
+        self._sounddevice = sound_library()
+        channels = 1, min(settings.output.channels, _MOST_CHANNELS)
+        try:
+            self._stream = self._sounddevice.Stream(
+                device=(settings.input.index, settings.output.index),
+                samplerate=settings.rate,
+                blocksize=settings.block,
+                channels=channels,
+                dtype="float32",
+                latency="low",
+                callback=self.callback,
+            )
+            self._stream.start()
+        except (self._sounddevice.PortAudioError, ValueError) as error:
+            raise AudioDeviceError(
+                f"cannot open {settings.input.name!r} and {settings.output.name!r} at "
+                f"{settings.rate} Hz: {error}; try another --rate, --block or device"
+            ) from error
+        self._closed: bool | None = None
+        self._seen_calls, self._seen_at, self._looks = 0, time.monotonic(), 0
+
+    @property
+    def block(self) -> int:
+        """Frames of the largest block so far."""
+        return self.callback.largest_block
+
+    def settle(self) -> None:
+        """Wait until the size of the blocks is known. Raises AudioDeviceError if none comes."""
+        deadline = time.monotonic() + _PROBE_S
+        while self.callback.calls < _PROBE_CALLBACKS:
+            if time.monotonic() > deadline and not self.callback.calls:
+                raise self._gave_up("started but asked for no audio")
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.01)
+
+    def device_latency(self) -> LatencyItem | None:
+        """The device's own part as its driver declares it; None where that makes no sense."""
+        if not 0.0 < self.callback.device_s < 1.0:
+            return None
+        return LatencyItem("device", self.callback.device_s * 1e3, "declared")
+
+    def play(self, engine: Engine, recorder: Recorder | None) -> None:
+        """Let a started engine take over, recorded if there is a recorder."""
+        self.callback.recorder = recorder
+        self.callback.engine = engine
+
+    def watch(self) -> None:
+        """Called now and then: raises AudioDeviceError once callbacks have stopped coming."""
+        now = time.monotonic()
+        self._looks += 1
+        if self.callback.calls != self._seen_calls:
+            self._seen_calls, self._seen_at, self._looks = self.callback.calls, now, 0
+        elif now - self._seen_at > _DEAD_AFTER_S and self._looks > _DEAD_AFTER_LOOKS:
+            raise self._gave_up("stopped asking for audio; is the sound server still there?")
+
+    def close(self) -> bool:
+        """Stop the stream. Returns False if the driver hangs; a second call only says so again."""
+        if self._closed is None:
+            self.callback.engine = None
+            closing = threading.Thread(target=self._close, name="umt-close", daemon=True)
+            closing.start()
+            closing.join(_CLOSE_S)
+            self._closed = not closing.is_alive()
+        return self._closed
+
+    def _close(self) -> None:
+        self._stream.abort()
+        self._stream.close()
+
+    def _gave_up(self, what: str) -> AudioDeviceError:
+        message = f"the sound device {self.settings.output.name!r} {what}"
+        return AudioDeviceError(message) if self.close() else DeviceHung(message)

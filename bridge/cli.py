@@ -1,0 +1,118 @@
+"""The command line ``umt``: its commands, and the one place where errors become a line and a status.
+
+Exit status 0 is success. 2 is a command line that cannot be meant: an unknown option, command,
+domain or backend, a value out of range, an input path that does not exist. Everything that goes
+wrong after that is 1, an interruption 130, SIGTERM 143.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from bridge.commands import data, demo, domains, live, translate
+from bridge.commands.usage import UsageError
+from model.errors import BackendUnavailable, ConfigError, UmtError, UnknownDomain
+
+app = typer.Typer(
+    name="umt",
+    help="Live music translation: play one instrument, hear another.",
+    epilog="Example: umt demo --out demo-out",
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("demo", epilog=demo.EPILOG)(demo.demo)
+app.command("live", epilog=live.EPILOG)(live.live)
+app.command("translate", epilog=translate.EPILOG)(translate.translate)
+app.command("domains", epilog=domains.EPILOG)(domains.domains)
+app.add_typer(data.app, name="data")
+
+_BAD_USAGE = (UsageError, UnknownDomain, ConfigError, BackendUnavailable)
+# What typer raises for a bad command line; its own name for it has changed between versions.
+_TYPER_USAGE = typer.BadParameter.__mro__[1]
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    context: typer.Context,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; in any place.")
+    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """Live music translation: play one instrument, hear another."""
+    del debug  # Read by ``main``, where errors arrive.
+    if version:
+        from bridge.version import umt_version
+
+        print(f"umt {umt_version()}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    before = given[: given.index("--")] if "--" in given else given
+    debug = "--debug" in before
+    rest = [word for word in before if word != "--debug"] + given[len(before) :]
+    previous = signal.signal(signal.SIGTERM, _end)
+    try:
+        status = app(rest, prog_name="umt", standalone_mode=False)
+        sys.stdout.flush()
+    except BaseException as error:
+        if debug and not isinstance(error, SystemExit):
+            traceback.print_exc()
+        return _status_of(error)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return int(status or 0)
+
+
+def _status_of(error: BaseException) -> int:
+    """The exit status of whatever ended a command, after saying what it was in one line."""
+    if isinstance(error, _TYPER_USAGE):
+        _complain(error.format_message())  # type: ignore[attr-defined]
+        return 2
+    if isinstance(error, UmtError):
+        _complain(str(error))
+        if getattr(error, "hung", False):
+            # A dead sound server keeps the interpreter from ending in good order.
+            _leave_at_once()
+        return 2 if isinstance(error, _BAD_USAGE) else 1
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        _complain("interrupted")
+        return 130
+    if isinstance(error, BrokenPipeError):
+        # Whoever read the output has gone; the interpreter must not meet the same pipe again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    if isinstance(error, OSError) and error.strerror:
+        _complain(f"{error.strerror}: {error.filename}" if error.filename else error.strerror)
+        return 1
+    _complain(f"internal error: {type(error).__name__}: {error}; --debug shows where")
+    return 1
+
+
+def _complain(message: str) -> None:
+    line = " ".join(message.split())
+    if line:
+        print(f"umt: {line}", file=sys.stderr, flush=True)
+
+
+def _leave_at_once() -> None:
+    sys.stdout.flush()
+    os._exit(1)
+
+
+def _end(signum: int, _: object) -> None:
+    raise SystemExit(128 + signum)

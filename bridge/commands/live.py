@@ -1,0 +1,94 @@
+"""``umt live``: play through a sound device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bridge.commands.options import (
+    DEFAULT_BACKEND,
+    BackendOption,
+    BundleOption,
+    SeedOption,
+    TemperatureOption,
+)
+
+EPILOG = "Example: umt live --in 'USB Audio' --out 'USB Audio' --to strings --record takes"
+
+
+def live(
+    input_: Annotated[
+        str | None,
+        typer.Option(
+            "--in",
+            metavar="DEV",
+            help="Input device: name, part of it, or index.  [default: the system's]",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--out", metavar="DEV", help="Output device.  [default: the system's]"),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="DOMAIN", help="Domain to begin in.  [default: the first]"),
+    ] = None,
+    block: Annotated[
+        int,
+        typer.Option(
+            "--block",
+            metavar="N",
+            min=0,
+            max=8192,
+            help="Frames of a block; 0 is the device's choice.",
+        ),
+    ] = 0,
+    rate: Annotated[
+        int | None,
+        typer.Option("--rate", metavar="HZ", min=1, help="Sample rate.  [default: the device's]"),
+    ] = None,
+    osc_port: Annotated[
+        int,
+        typer.Option(
+            "--osc-port",
+            metavar="P",
+            min=0,
+            max=65535,
+            help="UDP port for OSC; 0 takes a free one.",
+        ),
+    ] = 9000,
+    record: Annotated[
+        Path | None,
+        typer.Option("--record", metavar="DIR", help="Record input and output as WAV files."),
+    ] = None,
+    seed: SeedOption = 0,
+    temperature: TemperatureOption = 1.0,
+    backend: BackendOption = DEFAULT_BACKEND,
+    bundle: BundleOption = None,
+) -> None:
+    """Translate live, from one sound device to another, until Ctrl-C.
+
+    The first input channel is heard; the translation goes to the first two output channels.
+    """
+    from bridge.audio import StreamSettings
+    from bridge.devices import find_device
+    from bridge.live import LiveSettings, play
+    from bridge.loading import domain_index, load_backend
+    from model.bundle import load_bundle
+    from model.errors import ConfigError
+    from realtime.controls import Controls
+    from realtime.resample import SUPPORTED_RATES
+
+    loaded = load_bundle(bundle)
+    controls = Controls(domain=domain_index(loaded, to), temperature=temperature)
+    source, sink = find_device(input_, "input"), find_device(output, "output")
+    rate = rate or int(source.default_rate)
+    if rate not in SUPPORTED_RATES:
+        raise ConfigError(
+            f"--rate must be one of {', '.join(map(str, SUPPORTED_RATES))}, got {rate}"
+        )
+    stream = StreamSettings(source, sink, rate, block)
+    settings = LiveSettings(stream, controls, osc_port, record, seed)
+    play(loaded, load_backend(backend, loaded), settings)

@@ -1,0 +1,42 @@
+"""Options that several commands share, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+BundleOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--bundle", metavar="DIR", help="Bundle folder.  [default: the one that comes with umt]"
+    ),
+]
+BackendOption = Annotated[
+    str,
+    typer.Option(
+        "--backend", metavar="NAME", help="Decoder: numba-int8, numba-float32 or reference."
+    ),
+]
+SeedOption = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        metavar="N",
+        min=0,
+        max=2**64 - 1,
+        help="Of sampling: the same seed gives the same sound.",
+    ),
+]
+TemperatureOption = Annotated[
+    float,
+    typer.Option(
+        "--temperature",
+        metavar="T",
+        min=0.05,
+        max=2.0,
+        help="Of sampling: lower is calmer.",
+    ),
+]
+DEFAULT_BACKEND = "numba-int8"

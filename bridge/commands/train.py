@@ -1,0 +1,185 @@
+"""``umt train``: train a network on prepared domains, or go on with a run that was stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bridge.commands.extras import needs
+from bridge.commands.usage import UsageError
+from bridge.console import note, progress_bar, say
+
+if TYPE_CHECKING:
+    from training.run import Recordings
+    from training.settings import TrainSettings
+    from training.trainer import StepReport
+
+EPILOG = (
+    "Example: umt train --out runs/mine --minutes 120; later: umt train --out runs/mine --resume"
+)
+LINE_EVERY_S = 30.0
+
+
+def train(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The run's folder.")],
+    data_dir: Annotated[
+        Path, typer.Option("--data-dir", metavar="DIR", help="What umt data prepare made.")
+    ] = Path("data"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, with its settings.")
+    ] = False,
+    minutes: Annotated[
+        float,
+        typer.Option(metavar="M", min=0, help="Stop after M minutes; 0 is at the last step."),
+    ] = 0.0,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Planned length; with --resume, a new one.  [default: 20000]",
+        ),
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option(metavar="NAME", help="paper, live or tiny.  [default: live]")
+    ] = None,
+    domain: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A domain; repeat for more.  [default: all prepared]"),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Segments in a batch.  [default: 4]")
+    ] = None,
+    segment_hops: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Hops in a segment.  [default: 40]")
+    ] = None,
+    shared_steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Steps with one decoder for all.  [default: 0]"),
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(metavar="X", help="Of Adam.  [default: 0.001]")
+    ] = None,
+    confusion_weight: Annotated[
+        float | None, typer.Option(metavar="X", min=0, help="Lambda of loss (1).  [default: 0.01]")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Of weights and batches.  [default: 0]")
+    ] = None,
+    save_minutes: Annotated[
+        float, typer.Option(metavar="M", min=0, help="Between checkpoints.")
+    ] = 2.0,
+    preview_minutes: Annotated[
+        float, typer.Option(metavar="M", min=0, help="Between audio previews; 0 for none.")
+    ] = 20.0,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="CPU threads.  [default: torch's]")
+    ] = None,
+) -> None:
+    """Train the encoder and one decoder per domain; Ctrl-C saves and stops.
+
+    The run's folder holds the checkpoint, log.jsonl, loss.png, previews and a bundle to play. Under
+    torchrun, processes share out each batch.
+    """
+    with needs("train"):
+        import torch
+
+        from training.parallel import joined_world
+        from training.run import RunLimits
+        from training.run import train as run_training
+
+    given = {
+        "profile": profile,
+        "domains": tuple(domain) if domain else None,
+        "batch": batch,
+        "segment_hops": segment_hops,
+        "shared_steps": shared_steps,
+        "learning_rate": learning_rate,
+        "confusion_weight": confusion_weight,
+        "seed": seed,
+    }
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with joined_world() as world:
+        settings = _settings(out, data_dir, resume, given, steps)
+        recordings = _recordings(data_dir, settings.domains)
+        limits = RunLimits(
+            minutes=minutes, save_minutes=save_minutes, preview_minutes=preview_minutes
+        )
+        with progress_bar() as bar:
+            task = bar.add_task("training", total=settings.steps)
+
+            def draw(done: int, text: str) -> None:
+                bar.update(task, completed=done, description=text)
+
+            report = _reporter(draw, settings.steps, drawn=not bar.disable)
+            trainer = run_training(
+                out, settings, recordings, limits, report if world.leads else None, world
+            )
+    if world.leads:
+        say(f"{out}: {trainer.step} of {settings.steps} steps; bundle in {out / 'bundle'}")
+
+
+def _settings(
+    out: Path,
+    data_dir: Path,
+    resume: bool,
+    given: Mapping[str, object],
+    steps: int | None,
+) -> TrainSettings:
+    """The settings of the run in ``out``, or of a new one."""
+    from dataclasses import replace
+
+    from model import config
+    from training.checkpoint import has_checkpoint, load_checkpoint
+    from training.corpus import load_corpus
+    from training.settings import TrainSettings
+
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if steps is not None:
+        chosen["steps"] = steps
+    if resume:
+        saved, _ = load_checkpoint(out)
+        if set(chosen) - {"steps"}:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(chosen))
+            raise UsageError(f"--resume keeps the run's settings; leave out {options}")
+        return replace(saved, steps=steps or saved.steps)
+    if has_checkpoint(out):
+        raise UsageError(f"{out} holds a run already; add --resume to go on with it")
+    chosen["config"] = config.profile(str(chosen.pop("profile", "live")))
+    chosen.setdefault("domains", load_corpus(data_dir).names)
+    return TrainSettings(**chosen)  # type: ignore[arg-type]
+
+
+def _recordings(data_dir: Path, domains: tuple[str, ...]) -> Recordings:
+    from training.corpus import load_corpus
+    from training.run import Recordings
+
+    corpus = load_corpus(data_dir, domains)
+    return Recordings(
+        train={name: corpus.audio(name, "train") for name in domains},
+        test={name: corpus.audio(name, "test") for name in domains},
+        about={name: corpus.domain(name) for name in domains},
+    )
+
+
+def _reporter(
+    draw: Callable[[int, str], None], steps: int, drawn: bool
+) -> Callable[[StepReport, Mapping[str, float]], None]:
+    """Follows a run: a bar where it can be drawn, else a line now and then."""
+    said = time.monotonic()
+
+    def report(step: StepReport, held_out: Mapping[str, float]) -> None:
+        nonlocal said
+        scores = "  ".join(f"{name} {nats:.2f}" for name, nats in held_out.items())
+        text = f"loss {step.loss:.2f}" + (f", held out: {scores}" if scores else "")
+        draw(step.step, text)
+        if not drawn and (step.step == 1 or time.monotonic() - said > LINE_EVERY_S):
+            note(f"step {step.step} of {steps}: {text}")
+            said = time.monotonic()
+
+    return report

@@ -1,0 +1,119 @@
+"""``umt translate``: a sound file, or a folder of them, in another domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bridge.commands.options import (
+    DEFAULT_BACKEND,
+    BackendOption,
+    BundleOption,
+    SeedOption,
+    TemperatureOption,
+)
+from bridge.commands.usage import UsageError
+
+if TYPE_CHECKING:
+    from realtime.chain import Chain
+
+EPILOG = "Example: umt translate whistle.flac strings.wav --to strings"
+
+
+def translate(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="IN", exists=True, help="A sound file, or a folder of them."),
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", help="The file to write, or the folder to write to."),
+    ],
+    to: Annotated[str, typer.Option("--to", metavar="DOMAIN", help="Domain; see umt domains.")],
+    seed: SeedOption = 0,
+    temperature: TemperatureOption = 1.0,
+    backend: BackendOption = DEFAULT_BACKEND,
+    bundle: BundleOption = None,
+) -> None:
+    """Translate a sound file into another domain: mono, as long and at the same rate as IN.
+
+    OUT is written in the format its name says, in IN's encoding where that format has it. Of a
+    folder, every sound file in it and below it is translated, under the same name; one that cannot
+    be is named, and the others are done. Files that exist are replaced.
+    """
+    pairs = _pairs(source, target)
+    with _chain(bundle, backend, to, temperature) as chain:
+        _translate_all(pairs, chain, seed)
+
+
+def _pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
+    """What to translate into what. Raises UsageError where the two cannot go together."""
+    from bridge.outputs import shown
+    from bridge.files import is_same_file, sound_files
+    from bridge.soundfiles import container_of
+
+    if source.is_dir():
+        if target.is_file():
+            raise UsageError(f"IN is a folder, so OUT must be one: {shown(target)}")
+        pairs = [(path, target / path.relative_to(source)) for path in sound_files(source, target)]
+    else:
+        target = target / source.name if target.is_dir() else target
+        container_of(target)
+        pairs = [(source, target)]
+    for one, other in [(source, target), *pairs]:
+        if is_same_file(one, other):
+            raise UsageError(f"IN and OUT are the same: {shown(one)}")
+    return pairs
+
+
+@contextmanager
+def _chain(
+    bundle_path: Path | None, backend: str, domain: str, temperature: float
+) -> Iterator[Chain]:
+    from bridge.loading import domain_index, load_backend
+    from model.bundle import load_bundle
+    from realtime.chain import Chain
+    from realtime.controls import Controls
+
+    bundle = load_bundle(bundle_path)
+    controls = Controls(domain=domain_index(bundle, domain), temperature=temperature)
+    with Chain(bundle, load_backend(backend, bundle), controls=controls) as chain:
+        yield chain
+
+
+def _translate_all(pairs: Sequence[tuple[Path, Path]], chain: Chain, seed: int) -> None:
+    """Translate one file after the other; failures are named, and raised together at the end."""
+    from bridge.console import note, progress_bar, say
+    from bridge.outputs import shown
+    from bridge.files import translate_file
+    from model.errors import AudioFileError
+
+    failed = 0
+    with progress_bar() as progress:
+        for source, target in pairs:
+            task = progress.add_task(shown(Path(source.name)), total=None)
+            try:
+                done = translate_file(
+                    source,
+                    target,
+                    chain,
+                    seed,
+                    lambda done, total, task=task: progress.update(  # type: ignore[misc]
+                        task, completed=done, total=total
+                    ),
+                )
+            except AudioFileError as error:
+                if len(pairs) == 1:
+                    raise
+                failed += 1
+                note(f"umt: {error}")
+            else:
+                speed = f"{done.seconds:.2f} s, {done.x_real_time:.1f}x real time"
+                say(f"{shown(done.target)}: {speed}")
+            progress.remove_task(task)
+    if failed:
+        raise AudioFileError(f"{failed} of {len(pairs)} files could not be translated")

@@ -1,0 +1,200 @@
+"""``umt demo``: the whole live path without a sound card, measured.
+
+A pacing thread stands in for the sound card; everything else is what ``umt live`` runs: the
+engine and its thread, the rings, the OSC server. The domain is switched by real OSC messages.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pythonosc.udp_client import SimpleUDPClient
+
+from bridge.osc import OscServer
+from bridge.performance import PacedPlayer
+from model.bundle import Bundle
+from realtime.backends import Backend
+from realtime.controls import Controls, Mailbox
+from realtime.engine import Engine
+from realtime.meter import Meter
+
+Audio = NDArray[np.float32]
+Advance = Callable[[float], None]
+"""Told the seconds played so far."""
+
+BLOCK = 256
+_GLANCE_S = 0.02
+
+
+class HopLog(Meter):
+    """A meter that keeps the time of every hop and every switch of a run."""
+
+    def __init__(self, hop_s: float, most_hops: int):
+        super().__init__(hop_s)
+        self.most_hops = most_hops
+        self.seconds = np.zeros(most_hops)
+        """Time each hop took."""
+        self.ended_at = np.zeros(most_hops)
+        """``perf_counter`` at its end."""
+        self.cpu_s = np.zeros(most_hops)
+        """Processor time of the engine's thread until then."""
+        self.switched: list[tuple[float, float]] = []
+        """``perf_counter`` at the end of each switch, and the time it took."""
+
+    def count_hop(self, seconds: float) -> None:
+        """Keep one hop. Engine side."""
+        if self.hops < self.most_hops:
+            self.seconds[self.hops] = seconds
+            self.ended_at[self.hops] = time.perf_counter()
+            self.cpu_s[self.hops] = time.thread_time()
+        super().count_hop(seconds)
+
+    def count_switch(self, seconds: float) -> None:
+        """Keep one switch. Engine side."""
+        self.switched.append((time.perf_counter(), seconds))
+        super().count_switch(seconds)
+
+
+@dataclass(frozen=True)
+class Switch:
+    """One domain switch: when its message was sent and when the new domain sounded alone.
+
+    Times in seconds of the performance.
+    """
+
+    domain: str
+    sent_s: float
+    complete_s: float | None
+    """None if it did not come to an end."""
+    engine_ms: float | None
+    """From the hop that saw the request to the end of the crossfade."""
+
+
+@dataclass(frozen=True)
+class DemoRun:
+    """Everything that was heard and measured."""
+
+    heard: Audio
+    rate: int
+    block: int
+    first_domain: str
+    switches: tuple[Switch, ...]
+    hop_at_s: NDArray[np.float64]
+    hop_ms: NDArray[np.float64]
+    meter: dict[str, Any]
+    latency: dict[str, Any]
+    osc: dict[str, Any]
+    late_blocks: int
+    cpu_share: float
+    """Share of one core that the engine's thread used, from its first hop to its last."""
+    realtime_granted: bool
+    realtime_reason: str
+
+    @property
+    def seconds(self) -> float:
+        """Length of the performance."""
+        return len(self.heard) / self.rate
+
+    @property
+    def x_real_time(self) -> float:
+        """Audio that one core would translate in the processor time spent: the whole chain."""
+        return 1.0 / max(self.cpu_share, 1e-9)
+
+    @property
+    def rms_db(self) -> float:
+        """Level of the output in dBFS."""
+        return 10.0 * float(np.log10(np.mean(np.square(self.heard, dtype=np.float64)) + 1e-12))
+
+
+def itinerary(bundle: Bundle, seconds: float) -> list[tuple[float, str]]:
+    """When to switch to which domain: two switches, at a third and at two thirds."""
+    names = bundle.domain_names
+    return [(seconds * share / 3, names[share % len(names)]) for share in (1, 2)]
+
+
+def play_demo(
+    bundle: Bundle,
+    backend: Backend,
+    performance: Audio,
+    rate: int,
+    *,
+    seed: int,
+    advance: Advance,
+) -> DemoRun:
+    """Play ``performance`` (time,) float32 once, in real time, with two switches over OSC."""
+    mailbox = Mailbox(Controls(), domains=len(bundle.domains))
+    engine = Engine(bundle, backend, rate, BLOCK, mailbox=mailbox, seed=seed)
+    hops = int(len(performance) / rate / bundle.config.hop_s) + 2
+    log = HopLog(bundle.config.hop_s, hops)
+    engine.meter = engine.chain.meter = log
+    player = PacedPlayer(engine, performance, BLOCK)
+    planned = itinerary(bundle, player.seconds)
+    gc.collect()
+    gc.freeze()
+    try:
+        with OscServer(bundle, mailbox, port=0) as osc, engine:
+            player.start()
+            sent = _conduct(player, planned, osc.port, advance)
+    finally:
+        player.stop()
+        gc.unfreeze()
+    count = min(log.hops, log.most_hops)
+    return DemoRun(
+        heard=player.heard,
+        rate=rate,
+        block=BLOCK,
+        first_domain=bundle.domain_names[0],
+        switches=_switches(planned, sent, log, player.started_at),
+        hop_at_s=log.ended_at[:count] - player.started_at,
+        hop_ms=log.seconds[:count] * 1e3,
+        meter=log.snapshot().to_dict(),
+        latency=engine.latency().to_dict(),
+        osc=osc.counts.to_dict(),
+        late_blocks=player.late_blocks,
+        cpu_share=_cpu_share(log, count),
+        realtime_granted=bool(engine.realtime_granted),
+        realtime_reason=engine.realtime_reason,
+    )
+
+
+def _conduct(
+    player: PacedPlayer, planned: Sequence[tuple[float, str]], port: int, advance: Advance
+) -> list[float]:
+    """Send each switch when it is due, until the performance ends. Returns when each was sent."""
+    client = SimpleUDPClient("127.0.0.1", port)
+    sent: list[float] = []
+    while not player.wait(_GLANCE_S):
+        position = player.position_s
+        if len(sent) < len(planned) and position >= planned[len(sent)][0]:
+            client.send_message("/umt/domain", planned[len(sent)][1])
+            sent.append(position)
+        advance(min(max(position, 0.0), player.seconds))
+    return sent
+
+
+def _switches(
+    planned: Sequence[tuple[float, str]], sent: Sequence[float], log: HopLog, started_at: float
+) -> tuple[Switch, ...]:
+    done = [*log.switched, *[None] * len(planned)]
+    return tuple(
+        Switch(
+            domain=name,
+            sent_s=sent_s,
+            complete_s=None if ended is None else ended[0] - started_at,
+            engine_ms=None if ended is None else ended[1] * 1e3,
+        )
+        for (_, name), sent_s, ended in zip(planned, sent, done, strict=False)
+    )
+
+
+def _cpu_share(log: HopLog, hops: int) -> float:
+    """Processor time by audio time: of everything the engine's thread does, hop after hop."""
+    if hops < 2:
+        return 0.0
+    return float(log.cpu_s[hops - 1] - log.cpu_s[0]) / ((hops - 1) * log.hop_s)

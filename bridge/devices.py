@@ -1,0 +1,75 @@
+"""PortAudio's devices by name or index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from model.errors import AudioDeviceError
+
+Kind = Literal["input", "output"]
+
+
+def sound_library() -> Any:
+    """The sounddevice module. Raises AudioDeviceError if PortAudio is missing or does not start."""
+    try:
+        import sounddevice
+    except OSError as error:
+        raise AudioDeviceError(
+            "the PortAudio library is missing; install it "
+            "(Debian and Ubuntu: apt install libportaudio2) or use umt translate"
+        ) from error
+    except Exception as error:
+        raise AudioDeviceError(f"PortAudio does not start: {error}") from error
+    return sounddevice
+
+
+@dataclass(frozen=True)
+class Device:
+    """One direction of a PortAudio device."""
+
+    index: int
+    name: str
+    channels: int
+    default_rate: float
+
+
+def find_device(wanted: str | None, kind: Kind) -> Device:
+    """The device an option names: by index, by its whole name, or by a part only it has.
+
+    wanted: None for the system's default.
+    Raises AudioDeviceError, listing what there is, unless exactly one device answers.
+    """
+    rows = [
+        Device(row["index"], row["name"], row[f"max_{kind}_channels"], row["default_samplerate"])
+        for row in sound_library().query_devices()
+    ]
+    devices = [device for device in rows if device.channels > 0]
+    if not devices:
+        raise AudioDeviceError(f"there is no sound {kind} device here; umt demo needs none")
+    if wanted is None:
+        return _default(devices, kind)
+    found = _matching(devices, wanted)
+    if len(found) == 1:
+        return found[0]
+    listed = ", ".join(f"{device.index} {device.name!r}" for device in found or devices)
+    fault = f"{len(found)} {kind} devices match" if found else f"no {kind} device matches"
+    raise AudioDeviceError(f"{fault} {wanted!r}; choose one of {listed}")
+
+
+def _default(devices: list[Device], kind: Kind) -> Device:
+    sounddevice = sound_library()
+    try:
+        index = sounddevice.query_devices(kind=kind)["index"]
+    except sounddevice.PortAudioError as error:
+        raise AudioDeviceError(f"the system names no default {kind} device: {error}") from error
+    return next(device for device in devices if device.index == index)
+
+
+def _matching(devices: list[Device], wanted: str) -> list[Device]:
+    if wanted.isdecimal():
+        return [device for device in devices if device.index == int(wanted)]
+    exact = [device for device in devices if device.name == wanted]
+    if exact:
+        return exact
+    return [device for device in devices if wanted.lower() in device.name.lower()]

@@ -1,0 +1,160 @@
+"""The OSC receiver: one thread, one UDP socket, and a bound on what a flood can cost.
+
+The thread wakes at most once in ``_INTERVAL_S``, less than a hop, empties the socket, and carries
+out a bounded number of packets. When more have come, the newest of each control is kept and the
+rest dropped: reading a datagram takes microseconds, carrying one out many times as long, and the
+audio callback needs the interpreter too.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+import threading
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bridge.addresses import PREFIX, Addresses
+from bridge.oscpackets import MalformedPacket, messages_of, raw_address
+from model.bundle import Bundle
+from model.errors import UmtError
+from realtime.controls import SETTINGS_BY_PATH, Mailbox
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_PORT = 9000
+_HOST = "127.0.0.1"
+_INTERVAL_S = 0.005
+_MOST_PACKETS = 32
+_MOST_DATAGRAMS = 2048
+_MOST_BYTES = 65536
+_RECEIVE_BUFFER = 1 << 20
+_STOP_S = 0.2
+
+_Sender = tuple[str, int]
+_Datagram = tuple[bytes, _Sender]
+
+_CONTROLS = frozenset((PREFIX + path).encode() for path in SETTINGS_BY_PATH)
+"""Addresses of which only the newest message matters."""
+
+
+@dataclass
+class OscCounts:
+    """What has come in since the start."""
+
+    datagrams: int = 0
+    malformed: int = 0
+    """Dropped as not OSC, or as having a pattern for an address."""
+    superseded: int = 0
+    """Dropped in a flood."""
+    unanswered: int = 0
+    """Answers that the sender's address did not take."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready mapping."""
+        return asdict(self)
+
+
+class OscServer:
+    """Receives on a port of this machine and answers each sender at its own address."""
+
+    def __init__(
+        self, bundle: Bundle, mailbox: Mailbox, port: int = DEFAULT_PORT, host: str = _HOST
+    ):
+        """Bind the port; 0 takes a free one. Raises UmtError if it is taken."""
+        self.addresses = Addresses(bundle, mailbox)
+        self.counts = OscCounts()
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        self._socket.setblocking(False)
+        try:
+            self._socket.bind((host, port))
+        except (OSError, OverflowError) as error:
+            self._socket.close()
+            cause = getattr(error, "strerror", None) or error
+            raise UmtError(
+                f"cannot listen for OSC on {host}:{port}: {cause}; choose another with --osc-port"
+            ) from error
+        self.host, self.port = self._socket.getsockname()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="umt-osc", daemon=True)
+
+    def start(self) -> None:
+        """Begin to receive."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop receiving and free the port. Idempotent."""
+        self._closing = True
+        if self._thread.is_alive():
+            self._thread.join()
+        self._socket.close()
+
+    def __enter__(self) -> OscServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        while not self._closing:
+            ready, _, _ = select.select([self._socket], [], [], _STOP_S)
+            if not ready:
+                continue
+            for packet, sender in self._bounded(self._drained()):
+                try:
+                    self._carry_out(packet, sender)
+                except Exception:
+                    # A fault of ours costs one packet, not the remote control of a performance.
+                    _log.exception("an OSC packet could not be carried out")
+            time.sleep(_INTERVAL_S)
+
+    def _drained(self) -> list[_Datagram]:
+        """What waits in the socket, oldest first."""
+        datagrams: list[_Datagram] = []
+        while len(datagrams) < _MOST_DATAGRAMS:
+            try:
+                datagrams.append(self._socket.recvfrom(_MOST_BYTES))
+            except BlockingIOError:
+                break
+            except OSError:
+                # Some systems report here that an earlier answer found nobody.
+                self.counts.unanswered += 1
+        self.counts.datagrams += len(datagrams)
+        return datagrams
+
+    def _bounded(self, datagrams: list[_Datagram]) -> list[_Datagram]:
+        """At most so many as can be carried out now, the newest of each control among them."""
+        if len(datagrams) <= _MOST_PACKETS:
+            return datagrams
+        newest: set[bytes] = set()
+        kept: list[_Datagram] = []
+        others = _MOST_PACKETS - len(_CONTROLS)
+        for packet, sender in reversed(datagrams):
+            address = raw_address(packet)
+            if address in _CONTROLS:
+                if address in newest:
+                    continue
+                newest.add(address)
+            elif others > 0:
+                others -= 1
+            else:
+                continue
+            kept.append((packet, sender))
+        self.counts.superseded += len(datagrams) - len(kept)
+        return kept[::-1]
+
+    def _carry_out(self, packet: bytes, sender: _Sender) -> None:
+        try:
+            messages = messages_of(packet)
+        except MalformedPacket:
+            self.counts.malformed += 1
+            return
+        for answer in self.addresses.carry_out(messages):
+            try:
+                self._socket.sendto(answer, sender)
+            except OSError:
+                self.counts.unanswered += 1

@@ -1,0 +1,57 @@
+"""Files that take their name only when they are whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from model.errors import UmtError
+
+
+@contextmanager
+def new_file(path: Path, error: type[UmtError] = UmtError) -> Iterator[Path]:
+    """A path beside ``path`` to write to: it gets its name when the block ends well, else goes.
+
+    What the system refuses is raised as ``error``, before anything is written if possible.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        _prepare(path, part, error)
+        yield part
+        try:
+            os.replace(part, path)
+        except OSError as refusal:
+            raise cannot_write(path, refusal, error) from refusal
+    except BaseException:
+        _discard(part)
+        raise
+
+
+def cannot_write(path: Path, refusal: OSError, error: type[UmtError]) -> UmtError:
+    """The error for a file that the system refuses to have written."""
+    return error(f"cannot write {shown(path)}: {refusal.strerror or refusal}")
+
+
+def shown(path: Path) -> str:
+    """A path as text that can be printed, whatever bytes its name is made of."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def _prepare(path: Path, part: Path, error: type[UmtError]) -> None:
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(None, "it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.open("wb").close()
+    except OSError as refusal:
+        raise cannot_write(path, refusal, error) from refusal
+
+
+def _discard(part: Path) -> None:
+    try:
+        part.unlink(missing_ok=True)
+    except OSError:
+        # The folder itself is gone or refuses; the error under way says more.
+        return

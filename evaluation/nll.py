@@ -1,0 +1,91 @@
+"""Held-out negative log-likelihood of a bundle, by decoder backend, in nats per sample.
+
+Teacher-forced: every sample is scored given the true ones before it, so weight dtypes can be
+compared on the same audio without the chance of sampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model import mulaw
+from model.bundle import Bundle
+from model.config import LEVELS, SAMPLE_RATE
+from model.errors import DataError, ShapeError
+from model.interface import Codes
+from realtime.backends import Backend
+
+CHANCE = float(np.log(LEVELS))
+"""Nats per sample of a guess that holds every code equally likely."""
+
+
+def nats_per_sample(logits: NDArray[np.floating], codes: Codes) -> float:
+    """Mean negative log-likelihood of ``codes`` under softmax(``logits``).
+
+    logits: (time, 256). codes: (time,) uint8. Raises ShapeError if they do not agree or are empty.
+    """
+    if logits.shape != (len(codes), LEVELS) or not len(codes):
+        raise ShapeError(f"{len(codes)} codes need logits ({len(codes)}, 256), got {logits.shape}")
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    chosen = shifted[np.arange(len(codes)), codes]
+    return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - chosen))
+
+
+@dataclass(frozen=True)
+class HeldOutScore:
+    """One domain's score under one backend."""
+
+    domain: str
+    backend: str
+    nats: float
+    seconds: float
+    """Audio scored."""
+
+
+def held_out_nll(
+    bundle: Bundle,
+    backend: Backend,
+    test: Mapping[str, Sequence[NDArray[np.float32]]],
+    seconds: float,
+    progress: Callable[[str], None] = lambda domain: None,
+) -> list[HeldOutScore]:
+    """Score the start of every test recording of every domain, about ``seconds`` a domain.
+
+    test: domain name to 16 kHz float32 recordings. Raises DataError for a domain without any.
+    """
+    scores = []
+    for index, name in enumerate(bundle.domain_names):
+        segments = _segments(test.get(name, ()), seconds, bundle.config.hop_samples)
+        if not segments:
+            raise DataError(f"no test recordings of domain {name}; run umt data prepare")
+        nats, samples = 0.0, 0
+        for audio in segments:
+            latents = backend.encoder.encode(audio, backend.encoder.initial_state())
+            codes = mulaw.encode(audio[: len(latents) * bundle.config.hop_samples])
+            decoder = backend.decoders[index]
+            logits = decoder.teacher_force(latents, codes, decoder.initial_state())
+            nats += nats_per_sample(logits, codes) * len(codes)
+            samples += len(codes)
+        scores.append(HeldOutScore(name, backend.name, nats / samples, samples / SAMPLE_RATE))
+        progress(name)
+    return scores
+
+
+def _segments(
+    recordings: Sequence[NDArray[np.float32]], seconds: float, hop: int
+) -> list[NDArray[np.float32]]:
+    """An equal share of ``seconds`` from the middle of each recording, in whole hops."""
+    if not recordings:
+        return []
+    share = max(hop, int(seconds * SAMPLE_RATE / len(recordings)) // hop * hop)
+    cuts = []
+    for audio in recordings:
+        start = max(0, (len(audio) - share) // 2)
+        cut = audio[start : start + share]
+        if len(cut) >= hop:
+            cuts.append(cut[: len(cut) // hop * hop])
+    return cuts

@@ -1,0 +1,69 @@
+"""Plays the example performance: a tune written for this project, on a tin whistle.
+
+The result is ``bridge/example/performance.flac``, the sound that ``umt demo`` translates. The
+whistle is in none of the built-in domains. Needs fluidsynth and the MuseScore General SoundFont:
+
+    python examples/performance.py bridge/example/performance.flac
+"""
+
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from training.humanise import Manner, Played, perform
+from training.render import SYNTH_RATE, Voice, at_loudness, synthesise, trimmed
+from training.scores import SEMITONE_OF_STEP, Note
+from training.sources import GENERAL_SOUNDFONT, find_soundfont
+
+TIN_WHISTLE = 78
+QUARTERS_PER_MINUTE = 92.0
+SEED = 7
+PLAYER = Manner(rubato=0.05, jitter_s=0.008, articulation=(0.9, 1.0), swell=12.0, ritardando=0.35)
+
+# Pitch and length in quarter notes; R is a rest. Four phrases of two measures, in E minor.
+TUNE = """
+B4 1/2  E5 1  G5 1/2  F#5 1/2  E5 1  B4 1/2
+D5 3/2  E5 1/2  B4 3/2  R 1/2
+C5 1/2  D5 1/2  E5 1  A5 3/2  G5 1/2
+F#5 1  D5 1/2  E5 1/2  F#5 3/2  R 1/2
+B5 1  A5 1/2  G5 1/2  A5 3/4  F#5 1/4  D5 1
+G5 1  F#5 1/2  E5 1/2  C5 1  E5 1
+D5 1/2  E5 1/2  F#5 1/2  A5 1/2  G5 3/2  F#5 1/2
+E5 1  D#5 1/2  F#5 1/2  E5 3
+"""
+
+
+def tune() -> list[Note]:
+    """The written notes."""
+    words = TUNE.split()
+    notes: list[Note] = []
+    onset = Fraction(0)
+    for name, length in zip(words[::2], words[1::2], strict=True):
+        duration = Fraction(length)
+        if name != "R":
+            step = SEMITONE_OF_STEP[name[0]] + ("#" in name)
+            notes.append(Note(onset, 12 * (int(name[-1]) + 1) + step, duration, part=0))
+        onset += duration
+    return notes
+
+
+def performance() -> list[Played]:
+    """The notes as they are played, always the same."""
+    return perform(tune(), QUARTERS_PER_MINUTE, PLAYER, np.random.default_rng(SEED))
+
+
+def main(target: Path) -> None:
+    """Render the performance and write it to ``target``, 48 kHz mono."""
+    soundfont = find_soundfont(GENERAL_SOUNDFONT, Path("data/packages"))
+    sound = synthesise(performance(), {0: Voice(TIN_WHISTLE)}, soundfont)
+    sound = at_loudness(trimmed(sound, SYNTH_RATE), SYNTH_RATE)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(target, sound, SYNTH_RATE, subtype="PCM_16", format="FLAC")
+    print(f"{target}: {len(sound) / SYNTH_RATE:.1f} s, {target.stat().st_size / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "performance.flac"))

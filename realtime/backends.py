@@ -1,0 +1,112 @@
+"""Backends by name: the encoder and every domain's decoder of a bundle, ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from model.bundle import Bundle
+from model.config import SILENCE, ModelConfig
+from model.errors import BackendUnavailable
+from model.interface import Decoder, Encoder, Latents
+from model.reference import ReferenceDecoder, ReferenceEncoder
+from model.weights import Weights
+from realtime.decoder import NumbaDecoder
+from realtime.stream_encoder import StreamEncoder
+
+DEFAULT_BACKEND = "numba-int8"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One bundle's network on one backend."""
+
+    name: str
+    config: ModelConfig
+    encoder: Encoder
+    decoders: tuple[Decoder, ...]
+    """In the bundle's order."""
+
+
+@dataclass(frozen=True)
+class RestStates:
+    """States as endless silence leaves them: what a stream starts from and falls back to.
+
+    They are templates: copy one before running it.
+    """
+
+    encoder: Any
+    decoders: tuple[Any, ...]
+    latent: Latents
+    """(1, latent_channels): the latent of silence."""
+
+
+_Maker = tuple[Callable[[ModelConfig, Weights], Encoder], Callable[[ModelConfig, Weights], Decoder]]
+
+
+def _numba(dtype: str) -> _Maker:
+    return StreamEncoder, lambda config, weights: NumbaDecoder(config, weights, dtype)
+
+
+_MAKERS: dict[str, _Maker] = {
+    "numba-int8": _numba("int8"),
+    "numba-float32": _numba("float32"),
+    "reference": (ReferenceEncoder, ReferenceDecoder),
+}
+
+BACKENDS = tuple(_MAKERS)
+
+
+def open_backend(name: str, bundle: Bundle) -> Backend:
+    """Lay a bundle's weights out for a backend.
+
+    Raises BackendUnavailable, listing the names, if there is none of this name.
+    """
+    if name not in _MAKERS:
+        raise BackendUnavailable(f"no backend {name!r}; choose one of {', '.join(BACKENDS)}")
+    make_encoder, make_decoder = _MAKERS[name]
+    return Backend(
+        name=name,
+        config=bundle.config,
+        encoder=make_encoder(bundle.config, bundle.encoder),
+        decoders=tuple(
+            make_decoder(bundle.config, bundle.decoders[domain]) for domain in bundle.domain_names
+        ),
+    )
+
+
+def rest_states(backend: Backend) -> RestStates:
+    """Run a backend over silence until nothing changes any more."""
+    config = backend.config
+    hop = config.hop_samples
+    encoder_state = backend.encoder.initial_state()
+    # One hop beyond the receptive field, so that every output in the last mean has settled.
+    settling = config.encoder.receptive_field + config.encoder.lookahead_samples
+    hops = -(-settling // hop) + 1
+    heard = backend.encoder.encode(np.zeros(hops * hop, np.float32), encoder_state)
+    latent = heard[-1:].copy()
+    hops = config.receptive_field_hops
+    codes = np.full(hops * hop, SILENCE, np.uint8)
+    decoder_states = []
+    for decoder in backend.decoders:
+        state = decoder.initial_state()
+        decoder.prime(np.repeat(latent, hops, axis=0), codes, state)
+        decoder_states.append(state)
+    return RestStates(encoder_state, tuple(decoder_states), latent)
+
+
+def warm_up(backend: Backend) -> None:
+    """Compile every kernel and touch every weight, so that no stream has to."""
+    hop = backend.config.hop_samples
+    silence = np.zeros(hop, np.float32)
+    backend.encoder.encode(silence, backend.encoder.initial_state())
+    latent = np.zeros((1, backend.config.latent_channels), np.float32)
+    codes = np.full(hop, SILENCE, np.uint8)
+    for decoder in backend.decoders:
+        state = decoder.initial_state()
+        decoder.prime(latent, codes, state)
+        decoder.teacher_force(latent, codes, state)
+        decoder.generate(latent, silence, state)

@@ -1,0 +1,90 @@
+"""The streaming encoder: blocks of any size in, a latent for each whole hop out (paper, 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.config import EncoderConfig, ModelConfig
+from model.errors import ShapeError
+from model.interface import Latents
+from model.weights import Weights
+from numba_kernels.encoder import EncoderBuffers, encode, encoder_buffers
+from numba_kernels.pack import pack_encoder
+from realtime.state import copied, kernel_input, restored
+
+_STATE = ("queues", "past", "pool", "cursor")
+
+
+@dataclass
+class EncoderState:
+    """What an encoder remembers of one stream; each stream and thread needs its own."""
+
+    buffers: EncoderBuffers
+
+    @classmethod
+    def zeros(cls, config: EncoderConfig) -> EncoderState:
+        """A state with no past: every activation before the first sample is zero."""
+        return cls(encoder_buffers(config))
+
+    def copy(self) -> EncoderState:
+        """An independent state that continues from the same moment."""
+        return EncoderState(copied(self.buffers))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Copies of the arrays that ``restore`` takes back."""
+        return {name: getattr(self.buffers, name).copy() for name in _STATE}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Continue from where ``arrays`` was taken. Raises ShapeError if they do not fit."""
+        restored(self.buffers, _STATE, arrays)
+
+
+class StreamEncoder:
+    """The shared encoder on the CPU, float32.
+
+    Streaming equals offline bit for bit: any split of a signal into blocks gives the same latents.
+    """
+
+    def __init__(self, config: ModelConfig, weights: Weights) -> None:
+        """weights: by name, as ``model.weights.encoder_shapes`` lists them."""
+        self.config = config
+        self._weights = pack_encoder(config.encoder, weights)
+
+    @property
+    def delay_samples(self) -> int:
+        """Samples from the end of a hop to the moment its latent can be returned."""
+        return self.config.encoder.lookahead_samples
+
+    def initial_state(self) -> EncoderState:
+        """A state with no past."""
+        return EncoderState.zeros(self.config.encoder)
+
+    def encode(self, audio: NDArray[np.float32], state: EncoderState) -> Latents:
+        """Encode one block, advancing ``state`` in place; see ``model.interface.Encoder``.
+
+        Raises ShapeError unless audio is one-dimensional float32.
+        """
+        if audio.ndim != 1 or audio.dtype != np.float32:
+            raise ShapeError(
+                f"audio must be (time,) float32, got {audio.shape} {audio.dtype}; "
+                "mix to mono and convert first"
+            )
+        hop, channels = self.config.hop_samples, self.config.latent_channels
+        heard = int(state.buffers.cursor[0])
+        frames = self._frames(heard + audio.size) - self._frames(heard)
+        means = np.empty((frames, self.config.encoder.channels), np.float32)
+        latents = np.empty((frames, self._weights.latent.bias.shape[1]), np.float32)
+        encode(
+            self._weights, state.buffers, kernel_input(audio), self.delay_samples, hop, means,
+            latents,
+        )  # fmt: skip
+        return np.ascontiguousarray(latents[:, :channels])
+
+    def _frames(self, heard: int) -> int:
+        """Latents that are known once ``heard`` samples are."""
+        return max(heard - self.delay_samples, 0) // self.config.hop_samples

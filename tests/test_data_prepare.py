@@ -1,0 +1,264 @@
+"""`umt data prepare`: resuming, rendering, what is made again and what is left alone."""
+
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from model.errors import BundleError, DataError
+from training import catalogue, render, sources
+from training import prepare as preparation
+from training.corpus import load_corpus
+from training.humanise import Played
+from training.manifest import manifest_path, read_manifest
+from training.prepare import PrepareSummary, prepare
+from training.progress import Step
+from training.render import SAMPLE_RATE
+
+SEED = 11
+
+
+def tone(
+    seconds: float, pitch_hz: float, rate: int = SAMPLE_RATE, level: float = 0.2
+) -> np.ndarray:
+    time = np.arange(round(seconds * rate)) / rate
+    return level * np.sin(2 * np.pi * pitch_hz * time)
+
+
+def ignore(step: Step) -> None:
+    pass
+
+
+def from_recordings(data: Path, place: Path, domain: str = "mine") -> PrepareSummary:
+    return prepare(data, None, {domain: place}, SEED, ignore)
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """Five short recordings, two of them in a subfolder."""
+    folder = tmp_path / "my recordings"
+    (folder / "more").mkdir(parents=True)
+    for number, name in enumerate(("a", "b", "c", "more/a", "more/d")):
+        soundfile.write(folder / f"{name}.wav", tone(2.0 + number, 300 + 40 * number), SAMPLE_RATE)
+    return folder
+
+
+def test_domain_names_are_checked(tmp_path: Path, recordings: Path) -> None:
+    with pytest.raises(BundleError, match="My Domain"):
+        from_recordings(tmp_path / "data", recordings, domain="My Domain")
+    with pytest.raises(DataError, match=r"no built-in domain 'kazoo'.*strings.*--wav-dir kazoo"):
+        prepare(tmp_path / "data", ["kazoo"], {}, SEED, ignore)
+    with pytest.raises(DataError, match="both built in"):
+        prepare(tmp_path / "data", ["strings"], {"strings": recordings}, SEED, ignore)
+
+
+def hashes(data: Path) -> dict[str, str]:
+    return {row.file: row.sha256 for row in read_manifest(manifest_path(data)).files}
+
+
+def test_a_second_run_makes_nothing_new(tmp_path: Path, recordings: Path) -> None:
+    from_recordings(tmp_path / "data", recordings)
+    before = manifest_path(tmp_path / "data").read_bytes()
+    summary = from_recordings(tmp_path / "data", recordings)
+    assert (summary.made, summary.kept) == (0, 5)
+    assert manifest_path(tmp_path / "data").read_bytes() == before
+
+
+def test_lost_and_changed_files_are_made_again(tmp_path: Path, recordings: Path) -> None:
+    data = tmp_path / "data"
+    from_recordings(data, recordings)
+    before = hashes(data)
+    first, second, *_ = (data / "domains" / file for file in before)
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:-2])
+    assert from_recordings(data, recordings).made == 2
+    assert hashes(data) == before
+    load_corpus(data)
+
+
+def test_recordings_taken_away_leave_the_domain(tmp_path: Path, recordings: Path) -> None:
+    data = tmp_path / "data"
+    from_recordings(data, recordings)
+    (recordings / "b.wav").unlink()
+    soundfile.write(recordings / "a.wav", tone(3, 500), SAMPLE_RATE)
+    from_recordings(data, recordings)
+    on_disk = {path.relative_to(data / "domains").as_posix() for path in data.rglob("*.wav")}
+    assert on_disk == set(hashes(data))
+    assert len(on_disk) == 4
+
+
+def test_other_domains_are_left_as_they_are(tmp_path: Path, recordings: Path) -> None:
+    data = tmp_path / "data"
+    from_recordings(data, recordings, "first")
+    from_recordings(data, recordings, "second")
+    corpus = load_corpus(data)
+    assert corpus.names == ("first", "second")
+    assert load_corpus(data, ["second"]).names == ("second",)
+    assert len(hashes(data)) == 10
+
+
+KILLED_RUN = """
+import os, signal, sys
+from pathlib import Path
+from training.prepare import prepare
+def report(step):
+    if step.stage == "render" and step.done == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+prepare(Path(sys.argv[1]), None, {"mine": Path(sys.argv[2])}, int(sys.argv[3]), report, workers=1)
+"""
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, recordings: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    from_recordings(whole, recordings)
+    result = subprocess.run(
+        [sys.executable, "-c", KILLED_RUN, str(killed), str(recordings), str(SEED)],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        check=False,
+    )
+    assert result.returncode == -signal.SIGKILL
+    with pytest.raises(DataError, match="run `umt data prepare` to the end"):
+        load_corpus(killed)
+    # What a kill in the middle of writing leaves behind.
+    journal = killed / "domains" / "unfinished.jsonl"
+    journal.write_text(journal.read_text() + '\n{"domain": "mi')
+    stray = killed / "domains" / "mine" / "train" / "half.wav.part"
+    stray.write_bytes(b"half")
+    summary = from_recordings(killed, recordings)
+    assert (summary.made, summary.kept) == (3, 2)
+    assert hashes(killed) == hashes(whole)
+    assert not journal.exists()
+    assert not stray.exists()
+
+
+def test_progress_is_told_for_every_file(tmp_path: Path, recordings: Path) -> None:
+    steps: list[Step] = []
+    prepare(tmp_path / "data", None, {"mine": recordings}, SEED, steps.append)
+    for stage in ("check", "render"):
+        assert [step.done for step in steps if step.stage == stage] == [0, 1, 2, 3, 4, 5]
+    assert {step.total for step in steps} == {5}
+
+
+SONG = """<score-partwise><identification><rights>CC0</rights></identification>
+<part-list><score-part id="P1"/><score-part id="P2"/></part-list>{}</score-partwise>"""
+
+
+def song(shift: int) -> str:
+    def part(name: str, octave: int) -> str:
+        notes = "".join(
+            f"<note><pitch><step>{'CDEFGAB'[(i + shift) % 7]}</step><octave>{octave}</octave>"
+            "</pitch><duration>1</duration></note>"
+            for i in range(16)
+        )
+        return (
+            f'<part id="{name}"><measure><attributes><divisions>1</divisions></attributes>'
+            f"{notes}</measure></part>"
+        )
+
+    return SONG.format(part("P1", 5) + part("P2", 4))
+
+
+def sine_synthesiser(
+    played: list[Played], voices: dict[int, render.Voice], soundfont: Path
+) -> render.Samples:
+    """Stands in for fluidsynth: a sine for every note."""
+    rate = render.SYNTH_RATE
+    sound = np.zeros(round((played[-1].start_s + 2.0) * rate), np.float32)
+    for note in played:
+        wave = tone(note.duration_s, 440 * 2 ** ((note.pitch - 69) / 12), rate, 0.1)
+        start = round(note.start_s * rate)
+        room = len(sound) - start
+        sound[start : start + len(wave)] += wave[:room].astype(np.float32)
+    return sound
+
+
+@pytest.fixture
+def small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One built-in domain of two songs, its packages at hand, and sines for instruments."""
+    packages = tmp_path / "data" / "packages"
+    packages.mkdir(parents=True)
+    wheel = packages / "songs.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for number in (1, 2):
+            archive.writestr(f"{sources.CORPUS_FOLDER}/{number}.xml", song(number))
+        archive.writestr(f"{sources.CORPUS_FOLDER}/{sources.CORPUS_TERMS}", "free")
+    font = packages / "sines.sf3"
+    font.write_bytes(b"sines")
+    pinned = sources.Wheel("songs", "1.0", wheel.name, sources.sha256_of(wheel), "CC0")
+    monkeypatch.setattr(sources, "MUSIC21", pinned)
+    known = replace(
+        sources.GENERAL_SOUNDFONT, file=font.name, sha256=sources.sha256_of(font), licence="none"
+    )
+    monkeypatch.setattr(sources, "GENERAL_SOUNDFONT", known)
+    recipe = replace(catalogue.STRINGS, train=("1.xml",), test=("2.xml",))
+    monkeypatch.setitem(catalogue.RECIPES, "strings", recipe)
+    monkeypatch.setattr(render, "synthesise", sine_synthesiser)
+    monkeypatch.setattr(preparation, "synthesiser_version", lambda: "sines 1.0")
+    return tmp_path / "data"
+
+
+def test_a_built_in_domain_is_rendered_with_its_origin(small_world: Path) -> None:
+    steps: list[Step] = []
+    summary = prepare(small_world, ["strings"], {}, SEED, steps.append)
+    assert summary.made == 6
+    assert [step.stage for step in steps[:3]] == ["fetch"] * 3
+    corpus = load_corpus(small_world)
+    assert corpus.domain("strings").description == catalogue.STRINGS.description
+    row = corpus.rows("strings", "train")[0]
+    assert (row.package, row.version, row.path) == ("songs", "1.0", "music21/corpus/1.xml")
+    assert row.licence.endswith("rights stated in the file: CC0")
+    assert row.sound == "MuseScore General 0.2.1, sines 1.0"
+    assert row.seed == SEED
+    for sound in corpus.audio("strings", "train"):
+        assert len(sound) > 3 * SAMPLE_RATE
+        assert np.abs(sound).max() < 0.951
+    assert (small_world / "scores" / "1.xml").exists()
+
+
+def test_rendering_again_gives_the_same_files_and_another_seed_does_not(small_world: Path) -> None:
+    prepare(small_world, ["strings"], {}, SEED, ignore)
+    first = hashes(small_world)
+    manifest_path(small_world).unlink()
+    assert prepare(small_world, ["strings"], {}, SEED, ignore, workers=1).made == 6
+    assert hashes(small_world) == first
+    assert prepare(small_world, ["strings"], {}, SEED + 1, ignore).made == 6
+    assert not set(hashes(small_world).values()) & set(first.values())
+
+
+def test_an_interrupted_rendering_keeps_what_is_done(
+    small_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(step: Step) -> None:
+        if step.stage == "render" and step.done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(small_world, ["strings"], {}, SEED, interrupt, workers=1)
+    assert prepare(small_world, ["strings"], {}, SEED, ignore).kept == 3
+
+
+def test_a_rendering_that_fails_ends_the_run(
+    small_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> render.Samples:
+        raise DataError("fluidsynth could not render")
+
+    monkeypatch.setattr(render, "synthesise", fail)
+    with pytest.raises(DataError, match="could not render"):
+        prepare(small_world, ["strings"], {}, SEED, ignore)
+    assert not manifest_path(small_world).exists()
+
+
+def test_built_in_and_own_domains_are_made_together(small_world: Path, recordings: Path) -> None:
+    summary = prepare(small_world, ["strings"], {"mine": recordings}, SEED, ignore)
+    assert set(summary.minutes) == {
+        (domain, split) for domain in ("mine", "strings") for split in ("train", "test")
+    }

@@ -1,0 +1,398 @@
+"""The live engine: a full block for every callback, and the same latency after any trouble.
+
+Most tests make the engine's turns themselves, so nothing depends on the clock; those with real
+threads wait for events and never measure time.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from model.bundle import Bundle
+from model.errors import ConfigError, UmtError
+from realtime.backends import open_backend
+from realtime.chain import Chain
+from realtime.controls import Controls, Mailbox
+from realtime.engine import Engine
+from realtime.latency import LatencyItem
+from realtime.priority import ThreadPriority, own_priority, raise_below
+from tests.echo_backend import EchoDecoder, echo_backend, echo_bundle, echo_config
+
+Audio = NDArray[np.float32]
+BACKEND = "numba-float32"
+DRY = Controls(mix=0.0)
+
+
+def echo_engine(
+    rate: int = 48000, block: int = 64, controls: Controls = DRY, **options: Any
+) -> tuple[Engine, EchoDecoder]:
+    config = echo_config()
+    backend: Any = echo_backend(config)
+    mailbox = Mailbox(controls, domains=2)
+    engine = Engine(echo_bundle(config), backend, rate, block, mailbox=mailbox, **options)
+    return engine, backend.decoders[0]
+
+
+@contextmanager
+def running(engine: Engine, threaded: bool = False) -> Iterator[Engine]:
+    engine.start(threaded)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def exchange(engine: Engine, captured: Audio, block: int, stalled: bool = False) -> Audio:
+    """Feed audio block by block, with the engine working between blocks unless stalled."""
+    heard = []
+    for at in range(0, len(captured), block):
+        out = np.full(len(captured[at : at + block]), np.nan, np.float32)
+        engine.exchange(captured[at : at + block], out)
+        heard.append(out)
+        while not stalled and engine.step():
+            pass
+    return np.concatenate(heard)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "waited 20 s in vain"
+        time.sleep(0.002)
+
+
+def impulse(length: int, at: int) -> Audio:
+    audio = np.zeros(length, np.float32)
+    audio[at] = 0.5
+    return audio
+
+
+@pytest.mark.parametrize("rate", [16000, 44100, 48000, 96000])
+@pytest.mark.parametrize("block", [1, 63, 64, 256, 1000])
+def test_an_impulse_measures_the_declared_delay(rate: int, block: int) -> None:
+    engine, _ = echo_engine(rate, block)
+    with running(engine):
+        heard = exchange(engine, impulse(6 * block + 4000, 100), block)
+    assert np.flatnonzero(heard).tolist() == [100 + engine.delay_samples]
+    assert engine.meter.underruns == 0
+
+
+@pytest.mark.parametrize("headroom_ms", [64 / 48, 20.0, 200.0])
+def test_headroom_is_the_latency_it_says(headroom_ms: float) -> None:
+    engine, _ = echo_engine(headroom_ms=headroom_ms)
+    frames = round(headroom_ms * 48)
+    assert engine.delay_samples == engine.chain.delay_samples + frames
+    with running(engine):
+        heard = exchange(engine, impulse(15000, 10), 64)
+    assert np.flatnonzero(heard).tolist() == [10 + engine.delay_samples]
+    assert engine.meter.underruns == 0
+
+
+def test_it_plays_what_the_chain_plays(tiny_bundle: Bundle) -> None:
+    backend = open_backend(BACKEND, tiny_bundle)
+    audio = np.random.default_rng(0).normal(0, 0.2, 5000).astype(np.float32)
+    controls = Controls(mix=0.8, domain=1)
+    expected = Chain(tiny_bundle, backend, 48000, seed=4, controls=controls).process(audio)
+    mailbox = Mailbox(controls)
+    engine = Engine(tiny_bundle, backend, 48000, 64, mailbox=mailbox, seed=4)
+    with running(engine):
+        heard = exchange(engine, audio, 64)[engine.headroom_frames :]
+    np.testing.assert_array_equal(heard, expected[: len(heard)])
+
+
+@pytest.mark.parametrize("stalled_frames", [500, 3000, 20_000, 500_000])
+def test_latency_is_the_same_after_a_stall(stalled_frames: int) -> None:
+    engine, _ = echo_engine()
+    with running(engine):
+        first = exchange(engine, impulse(4096, 1000), 64)
+        during = exchange(engine, np.zeros(stalled_frames, np.float32), 64, stalled=True)
+        again = exchange(engine, impulse(4096, 1000), 64)
+    assert np.flatnonzero(first).tolist() == [1000 + engine.delay_samples]
+    assert np.flatnonzero(during).tolist() == []
+    assert np.flatnonzero(again).tolist() == [1000 + engine.delay_samples]
+    assert engine.meter.underruns == 1
+    if stalled_frames > engine.backlog_limit:
+        assert engine.meter.overloads == 1
+        assert engine.meter.dropped_frames > stalled_frames - 2 * engine.backlog_limit
+
+
+def test_a_stall_within_the_headroom_is_not_heard() -> None:
+    engine, _ = echo_engine(headroom_ms=20.0)
+    tone = np.sin(np.arange(4096) / 20).astype(np.float32) * np.float32(0.5)
+    with running(engine):
+        heard = [
+            exchange(engine, tone[:2048], 64),
+            exchange(engine, tone[2048:2688], 64, stalled=True),
+            exchange(engine, tone[2688:], 64),
+        ]
+    whole = np.concatenate(heard)
+    delay = engine.delay_samples
+    np.testing.assert_array_equal(whole[delay:], tone[: len(whole) - delay])
+    assert (engine.meter.underruns, engine.meter.overloads) == (0, 0)
+
+
+@pytest.mark.parametrize("mix", [0.0, 1.0])
+def test_an_overload_is_heard_as_a_gap_without_clicks(mix: float) -> None:
+    engine, _ = echo_engine(controls=Controls(mix=mix))
+    steady = np.full(4096, 0.5, np.float32)
+    with running(engine):
+        heard = [
+            exchange(engine, steady, 64)[2048:],
+            exchange(engine, steady, 64, stalled=True),
+            exchange(engine, steady, 64),
+        ]
+    whole = np.concatenate(heard)
+    assert np.abs(np.diff(whole)).max() < 0.06
+    assert (whole == 0.0).sum() > 1000
+    np.testing.assert_allclose(whole[-100:], 0.5, rtol=0.02)
+
+
+def test_blocks_larger_than_promised_still_come_out_in_time() -> None:
+    engine, _ = echo_engine(block=64)
+    with running(engine):
+        exchange(engine, np.zeros(4096, np.float32), 1024)
+        heard = exchange(engine, impulse(8192, 2000), 64)
+    assert np.flatnonzero(heard).tolist() == [2000 + engine.delay_samples]
+
+
+def test_controls_reach_the_sound() -> None:
+    engine, _ = echo_engine(controls=Controls(mix=0.0))
+    with running(engine):
+        tone = np.full(2400, 0.5, np.float32)
+        exchange(engine, tone, 64)
+        engine.mailbox.replace(gain_out=-20.0)
+        exchange(engine, tone, 64)
+        assert exchange(engine, tone, 64)[-1] == pytest.approx(0.05, rel=1e-4)
+
+
+def test_a_domain_switch_is_made_and_timed() -> None:
+    engine, _ = echo_engine(controls=Controls(mix=1.0))
+    with running(engine):
+        tone = np.full(240, 0.5, np.float32)
+        for _ in range(10):
+            exchange(engine, tone, 64)
+        engine.mailbox.replace(domain=1)
+        for _ in range(2000):
+            heard = exchange(engine, tone, 64)
+            if engine.meter.switches:
+                break
+            time.sleep(0.002)
+        assert engine.meter.switches == 1
+        for _ in range(10):
+            heard = exchange(engine, tone, 64)
+        assert heard[-1] == pytest.approx(0.25, rel=0.03)
+        assert engine.meter.snapshot().last_switch_ms >= 30.0
+
+
+def test_the_table_sums_to_the_measured_delay() -> None:
+    engine, _ = echo_engine()
+    with running(engine):
+        exchange(engine, np.zeros(4800, np.float32), 64)
+    latency = engine.latency()
+    assert latency.total_ms == pytest.approx(engine.delay_s * 1e3)
+    with_device = engine.latency(LatencyItem("device", 5.0, "measured"))
+    assert with_device.total_ms == pytest.approx(engine.delay_s * 1e3 + 5.0)
+
+
+def test_one_channel_of_an_interleaved_block_is_exchanged() -> None:
+    engine, _ = echo_engine()
+    out = np.full((64, 2), np.nan, np.float32)
+    with running(engine):
+        engine.exchange(np.zeros((64, 2), np.float32)[:, 1], out[:, 0])
+    assert (out[:, 0] == 0.0).all()
+    assert np.isnan(out[:, 1]).all()
+
+
+def test_a_call_that_makes_no_sense_gives_silence_and_a_failure() -> None:
+    engine, _ = echo_engine()
+    out = np.full(64, np.nan, np.float32)
+    with running(engine):
+        engine.exchange(np.zeros(63, np.float32), out)
+    assert (out == 0.0).all()
+    assert "63 frames for 64" in str(engine.failure)
+
+
+def test_a_stalled_engine_leaves_the_callback_whole() -> None:
+    engine, decoder = echo_engine(controls=Controls(mix=1.0))
+    entered, free = threading.Event(), threading.Event()
+    generate = decoder.generate
+
+    def stall(*arguments: Any) -> Any:
+        entered.set()
+        free.wait(20)
+        return generate(*arguments)
+
+    decoder.generate = stall  # type: ignore[method-assign]
+    with running(engine, threaded=True):
+        while not entered.is_set():
+            exchange_once(engine)
+        for _ in range(300):
+            exchange_once(engine)
+        assert engine.state == "running"
+        assert engine.meter.underruns == 1
+        free.set()
+        hops = engine.meter.hops
+        wait_for(lambda: exchange_once(engine) and engine.meter.hops > hops + 3)
+        assert engine.meter.overloads >= 1
+
+
+def exchange_once(engine: Engine) -> bool:
+    out = np.full(64, np.nan, np.float32)
+    engine.exchange(np.full(64, 0.1, np.float32), out)
+    assert np.isfinite(out).all()
+    return True
+
+
+def test_an_engine_that_raises_leaves_the_callback_whole(caplog: pytest.LogCaptureFixture) -> None:
+    engine, decoder = echo_engine()
+    with running(engine, threaded=True):
+        for _ in range(10):
+            exchange_once(engine)
+        decoder.failure = ValueError("the decoder broke")
+        wait_for(lambda: exchange_once(engine) and engine.state == "failed")
+        for _ in range(100):
+            exchange_once(engine)
+        assert str(engine.failure) == "the decoder broke"
+        assert "the engine stopped" in caplog.text
+        out = np.full(64, np.nan, np.float32)
+        engine.exchange(np.ones(64, np.float32), out)
+        assert (out == 0.0).all()
+        decoder.failure = None
+        engine.start()
+        assert (engine.state, engine.failure) == ("running", None)
+        hops = engine.meter.hops
+        wait_for(lambda: exchange_once(engine) and engine.meter.hops > hops + 3)
+
+
+def test_a_closed_engine_leaves_the_callback_whole() -> None:
+    engine, _ = echo_engine()
+    with running(engine, threaded=True):
+        exchange_once(engine)
+    assert engine.state == "stopped"
+    for _ in range(100):
+        exchange_once(engine)
+    assert engine.failure is None
+
+
+def test_the_callback_is_whole_while_the_engine_comes_and_goes() -> None:
+    engine, _ = echo_engine()
+    going = threading.Event()
+
+    def callback() -> None:
+        while not going.wait(0.0005):
+            exchange_once(engine)
+
+    caller = threading.Thread(target=callback)
+    caller.start()
+    for _ in range(5):
+        engine.start()
+        hops = engine.meter.hops
+        wait_for(lambda hops=hops: engine.meter.hops > hops + 2)  # type: ignore[misc]
+        assert engine.stop()
+    going.set()
+    caller.join(20)
+    engine.close()
+    assert engine.failure is None
+
+
+def test_restarting_begins_a_fresh_timeline_of_the_same_latency() -> None:
+    engine, _ = echo_engine()
+    engine.start(threaded=False)
+    exchange(engine, np.full(5000, 0.5, np.float32), 64)
+    engine.stop()
+    exchange(engine, np.full(5000, 0.5, np.float32), 64, stalled=True)
+    with running(engine):
+        heard = exchange(engine, impulse(4096, 100), 64)
+    assert np.flatnonzero(heard).tolist() == [100 + engine.delay_samples]
+
+
+def test_starting_and_stopping_twice_does_no_harm() -> None:
+    engine, _ = echo_engine()
+    assert engine.state == "new"
+    assert engine.stop()
+    engine.start()
+    engine.start()
+    assert engine.state == "running"
+    assert engine.stop()
+    assert engine.stop()
+    engine.close()
+    assert engine.state == "stopped"
+
+
+def test_a_stuck_thread_is_left_behind_and_not_started_again() -> None:
+    engine, decoder = echo_engine()
+    free, entered = threading.Event(), threading.Event()
+
+    def stall(*_: Any) -> Any:
+        entered.set()
+        free.wait(20)
+        return np.zeros(80, np.uint8)
+
+    decoder.generate = stall  # type: ignore[method-assign]
+    engine.start()
+    while not entered.is_set():
+        exchange_once(engine)
+    assert not engine.stop(timeout_s=0.01)
+    with pytest.raises(UmtError, match="stuck in its last hop"):
+        engine.start()
+    free.set()
+    assert engine.stop(timeout_s=20)
+    engine.close()
+
+
+def test_the_engine_is_not_put_above_an_ordinary_callback() -> None:
+    engine, _ = echo_engine()
+    with running(engine, threaded=True):
+        wait_for(lambda: exchange_once(engine) and engine.realtime_granted is not None)
+    if own_priority().realtime:
+        pytest.skip("the tests themselves run at real-time priority")
+    assert engine.realtime_granted is False
+    assert "must not outrank" in engine.realtime_reason or sys.platform != "linux"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="real-time policies are Linux's")
+def test_the_engine_thread_takes_its_place_below_the_callback() -> None:
+    seen: list[Any] = []
+
+    def callback() -> None:
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(30))
+        except OSError:
+            return
+        above = own_priority()
+        seen.extend([above, raise_below(above), own_priority()])
+
+    thread = threading.Thread(target=callback)
+    thread.start()
+    thread.join(20)
+    if not seen:
+        pytest.skip("this system grants no real-time priority")
+    assert seen[0] == ThreadPriority(True, 30)
+    assert seen[1] == (True, "SCHED_FIFO 20, below the callback's 30")
+    assert seen[2] == ThreadPriority(True, 20)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"block": 0}, "block must be at least 1 frame, got 0"),
+        ({"headroom_ms": 1.0}, r"headroom must be from one block \(1.33 ms\) to 1000 ms, got 1"),
+        ({"headroom_ms": 1e9}, "headroom must be from one block"),
+        ({"headroom_ms": float("nan")}, "headroom must be from one block"),
+        ({"rate": 12345}, "no resampling at 12345 Hz"),
+        ({"seed": 1.5}, "seed must be a whole number"),
+    ],
+)
+def test_settings_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        echo_engine(**options)

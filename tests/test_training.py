@@ -1,0 +1,201 @@
+"""Training: losses with known answers, augmentation, batches, and what one step changes."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from model import mulaw  # noqa: E402
+from model.errors import ConfigError, DataError  # noqa: E402
+from model.network import Encoder  # noqa: E402
+from model.reference import ReferenceDecoder, ReferenceEncoder  # noqa: E402
+from tests.synthetic import recordings, settings  # noqa: E402
+from training import fused  # noqa: E402
+from training.augment import modulate_pitch, shift_pitch  # noqa: E402
+from training.batches import Batches  # noqa: E402
+from training.export import to_bundle  # noqa: E402
+from training.losses import autoencoding, classification, reconstruction  # noqa: E402
+from training.trainer import Trainer  # noqa: E402
+
+
+def batches(**changes: object) -> Batches:
+    sound = recordings()
+    return Batches(settings(**changes), sound.train, sound.test)
+
+
+def test_reconstruction_of_equal_logits_is_the_logarithm_of_the_levels() -> None:
+    codes = torch.randint(0, 256, (2, 5))
+    assert float(reconstruction(torch.zeros(2, 5, 256), codes)) == pytest.approx(np.log(256))
+
+
+def test_reconstruction_is_the_mean_over_samples() -> None:
+    logits = torch.full((1, 2, 256), -1e4)
+    logits[0, 0, 3] = logits[0, 0, 4] = 0.0  # Half a chance: ln 2 nats.
+    logits[0, 1, 9] = 0.0  # Certain: no nats.
+    assert float(reconstruction(logits, torch.tensor([[3, 9]]))) == pytest.approx(np.log(2) / 2)
+
+
+def test_classification_scores_the_right_domain() -> None:
+    scores = torch.log(torch.tensor([[0.25, 0.75], [0.5, 0.5]]))
+    expected = -(np.log(0.75) + np.log(0.5)) / 2
+    assert float(classification(scores, 1)) == pytest.approx(expected)
+
+
+def test_autoencoding_rewards_confusion() -> None:
+    loss = autoencoding(torch.tensor(2.0), torch.tensor(3.0), 0.01)
+    assert float(loss) == pytest.approx(2.0 - 0.03)
+
+
+@pytest.mark.parametrize("half_steps", [-0.5, 0.5])
+def test_shift_pitch_moves_a_tone_by_half_a_semitone(half_steps: float) -> None:
+    time = np.arange(16_000) / 16_000
+    tone = np.sin(2 * np.pi * 440 * time).astype(np.float32)
+    shifted = shift_pitch(tone, half_steps)
+    assert shifted.shape == tone.shape
+    spectrum = np.abs(np.fft.rfft(shifted * np.hanning(len(shifted)), 1 << 18))
+    peak = spectrum.argmax() * 16_000 / (1 << 18)
+    assert 12 * np.log2(peak / 440) == pytest.approx(half_steps, abs=0.05)
+
+
+@pytest.mark.parametrize("samples", [560, 16_000])
+def test_modulation_changes_one_stretch_and_nothing_else(samples: int) -> None:
+    audio = np.sin(np.arange(samples) * 0.3).astype(np.float32)
+    before = audio.copy()
+    out = modulate_pitch(audio, np.random.default_rng(1))
+    np.testing.assert_array_equal(audio, before)
+    changed = np.flatnonzero(out != audio)
+    assert len(out) == samples
+    assert len(changed) > 0
+    assert changed[-1] - changed[0] < min(samples, 8000)
+
+
+def test_a_batch_depends_on_seed_and_step_alone() -> None:
+    first, again = batches().at(5), batches().at(5)
+    torch.testing.assert_close(first.levels, again.levels, rtol=0, atol=0)
+    assert not torch.equal(first.codes, batches().at(7).codes)
+    assert not torch.equal(first.codes, batches(seed=1).at(5).codes)
+
+
+def test_processes_share_out_the_rows_of_one_batch() -> None:
+    sound = recordings()
+    whole = batches(batch=4).at(3)
+    parts = [Batches(settings(batch=4), sound.train, sound.test, r, 2).at(3) for r in (0, 1)]
+    torch.testing.assert_close(torch.cat([p.levels for p in parts]), whole.levels, rtol=0, atol=0)
+    torch.testing.assert_close(torch.cat([p.codes for p in parts]), whole.codes, rtol=0, atol=0)
+
+
+def test_input_is_out_of_tune_and_target_is_not() -> None:
+    batch = batches().at(0)
+    clean = torch.from_numpy(mulaw.companded(batch.codes.numpy().astype(np.uint8)))
+    assert not torch.equal(batch.levels, clean)
+    held_out = batches().held_out(0, 2)
+    clean = torch.from_numpy(mulaw.companded(held_out.codes.numpy().astype(np.uint8)))
+    torch.testing.assert_close(held_out.levels, clean, rtol=0, atol=0)
+
+
+def test_recordings_that_are_too_short_are_refused() -> None:
+    with pytest.raises(DataError, match="domain flat has no recording of 5.00 s"):
+        batches(segment_hops=1000)
+
+
+def test_a_batch_must_divide_over_the_processes() -> None:
+    sound = recordings()
+    with pytest.raises(DataError, match="3 processes"):
+        Batches(settings(batch=4), sound.train, sound.test, 0, 3)
+
+
+def test_a_step_trains_the_encoder_and_its_own_domains_decoder_alone() -> None:
+    trainer = Trainer(settings())
+    before = {n: p.detach().clone() for n, p in trainer.networks.named_parameters()}
+    trainer.train(batches().at(0))
+    moved = {n for n, p in trainer.networks.named_parameters() if not torch.equal(p, before[n])}
+    assert any(n.startswith("encoder.") for n in moved)
+    assert any(n.startswith("decoders.0.") for n in moved)
+    assert any(n.startswith("confusion.") for n in moved)
+    assert not any(n.startswith("decoders.1.") for n in moved)
+
+
+def test_the_autoencoder_loss_does_not_train_the_confusion_network() -> None:
+    trainer = Trainer(settings())
+    batch = batches().at(0)
+    trainer.train(batch)
+    assert all(p.grad is None for p in trainer.networks.confusion.parameters())
+
+
+def test_the_encoder_moves_so_that_the_domain_is_harder_to_guess() -> None:
+    """With a lambda that drowns the reconstruction, a step must raise the confusion loss."""
+    trainer = Trainer(settings(confusion_weight=1e4, learning_rate=0.1))
+    batch = batches().at(0)
+    encoder_before = deepcopy(trainer.networks.encoder)
+    trainer.train(batch)
+    confusion = trainer.networks.confusion
+
+    def guess_loss(encoder: Encoder) -> float:
+        latents = fused.encode(encoder, batch.levels, torch.float32)
+        return float(classification(confusion(latents), 0).detach())
+
+    assert guess_loss(trainer.networks.encoder) > guess_loss(encoder_before) + 1e-4
+
+
+def test_training_lowers_the_loss() -> None:
+    trainer = Trainer(settings(steps=400, learning_rate=2e-2))
+    batch = batches().at(0)
+    losses = []
+    for _ in range(60):
+        losses.append(trainer.train(batch).loss)
+        trainer.step += 1  # Stay with the first domain.
+    assert losses[-1] < losses[0] - 1.0
+
+
+def test_a_shared_decoder_is_handed_to_every_domain() -> None:
+    trainer = Trainer(settings(shared_steps=3))
+    source = batches()
+    for step in range(3):
+        trainer.train(source.at(step))
+    first = {n: p.clone() for n, p in trainer.networks.decoders[0].state_dict().items()}
+    trainer.train(source.at(3))  # Domain 1's turn: it starts from the shared decoder.
+    for name, value in trainer.networks.decoders[0].state_dict().items():
+        torch.testing.assert_close(value, first[name], rtol=0, atol=0)
+    second = trainer.networks.decoders[1].state_dict()
+    distance = max(float((second[n] - v).abs().max()) for n, v in first.items())
+    assert 0 < distance < 0.02
+
+
+def test_the_bundle_a_run_exports_scores_as_the_run_did() -> None:
+    """Trained torch weights, written as a bundle, mean the same to the numpy reference."""
+    trainer = Trainer(settings(average_decay=0.5))
+    source = batches()
+    for step in range(6):
+        trainer.train(source.at(step))
+    bundle = to_bundle(trainer, recordings().about, {"steps": 6})
+    held_out = source.held_out(1, 1)
+    codes = held_out.codes[0].numpy().astype(np.uint8)
+
+    encoder = ReferenceEncoder(bundle.config, bundle.encoder)
+    latents = encoder.encode(mulaw.decode(codes), encoder.initial_state())
+    decoder = ReferenceDecoder(bundle.config, bundle.decoders["soft"])
+    logits = decoder.teacher_force(latents, codes, decoder.initial_state())
+    expected = float(reconstruction(torch.from_numpy(logits)[None], held_out.codes))
+
+    # The trainer may compute in bfloat16.
+    assert trainer.held_out(1, held_out) == pytest.approx(expected, abs=0.02)
+
+
+def test_learning_rate_warms_up_and_falls_to_zero() -> None:
+    schedule = settings(steps=1000, cooldown=0.5)
+    assert schedule.learning_rate_at(0) == pytest.approx(1e-5)
+    assert schedule.learning_rate_at(300) == pytest.approx(1e-3)
+    assert schedule.learning_rate_at(750) == pytest.approx(5e-4)
+    assert schedule.learning_rate_at(1000) == 0.0
+
+
+@pytest.mark.parametrize(
+    "change", [{"steps": 0}, {"cooldown": 1.0}, {"learning_rate": 0}, {"domains": ("a", "a")}]
+)
+def test_bad_settings_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        settings(**change)
