@@ -7,15 +7,19 @@ running callback. Then the engine is built to fit and takes over.
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.devices import Device, sound_library
+from bridge.devices import Device, DeviceLost, sound_library
 from bridge.recorder import Recorder
 from model.errors import AudioDeviceError
 from realtime.engine import Engine
@@ -30,12 +34,6 @@ _DEAD_AFTER_S = 2.0
 _DEAD_AFTER_LOOKS = 5
 _CLOSE_S = 2.0
 _MOST_CHANNELS = 2
-
-
-class DeviceHung(AudioDeviceError):
-    """A device stopped and its driver cannot be closed: only ending the process at once is left."""
-
-    hung = True
 
 
 @dataclass(frozen=True)
@@ -89,16 +87,17 @@ class DuplexStream:
         self._sounddevice = sound_library()
         channels = 1, min(settings.output.channels, _MOST_CHANNELS)
         try:
-            self._stream = self._sounddevice.Stream(
-                device=(settings.input.index, settings.output.index),
-                samplerate=settings.rate,
-                blocksize=settings.block,
-                channels=channels,
-                dtype="float32",
-                latency="low",
-                callback=self.callback,
-            )
-            self._stream.start()
+            with _muted_library():
+                self._stream = self._sounddevice.Stream(
+                    device=(settings.input.index, settings.output.index),
+                    samplerate=settings.rate,
+                    blocksize=settings.block,
+                    channels=channels,
+                    dtype="float32",
+                    latency="low",
+                    callback=self.callback,
+                )
+                self._stream.start()
         except (self._sounddevice.PortAudioError, ValueError) as error:
             raise AudioDeviceError(
                 f"cannot open {settings.input.name!r} and {settings.output.name!r} at "
@@ -156,6 +155,21 @@ class DuplexStream:
         self._stream.abort()
         self._stream.close()
 
-    def _gave_up(self, what: str) -> AudioDeviceError:
-        message = f"the sound device {self.settings.output.name!r} {what}"
-        return AudioDeviceError(message) if self.close() else DeviceHung(message)
+    def _gave_up(self, what: str) -> DeviceLost:
+        self.close()
+        return DeviceLost(f"the sound device {self.settings.output.name!r} {what}")
+
+
+@contextmanager
+def _muted_library() -> Iterator[None]:
+    """PortAudio writes its own account of a failure to stderr, beside the error it returns."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)

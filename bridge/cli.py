@@ -1,4 +1,4 @@
-"""The command line ``umt``: its commands, and the one place where errors become a line and a status.
+"""The command line ``umt``, and the one place where errors become a line and an exit status.
 
 Exit status 0 is success. 2 is a command line that cannot be meant: an unknown option, command,
 domain or backend, a value out of range, an input path that does not exist. Everything that goes
@@ -16,15 +16,16 @@ from typing import Annotated
 
 import typer
 
-from bridge.commands import data, demo, domains, live, translate
+from bridge.commands import data, demo, domains, evaluate, live, train, translate
 from bridge.commands.usage import UsageError
+from bridge.devices import DeviceLost
 from model.errors import BackendUnavailable, ConfigError, UmtError, UnknownDomain
 
 app = typer.Typer(
     name="umt",
     help="Live music translation: play one instrument, hear another.",
     epilog="Example: umt demo --out demo-out",
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     add_completion=False,
 )
@@ -32,7 +33,9 @@ app.command("demo", epilog=demo.EPILOG)(demo.demo)
 app.command("live", epilog=live.EPILOG)(live.live)
 app.command("translate", epilog=translate.EPILOG)(translate.translate)
 app.command("domains", epilog=domains.EPILOG)(domains.domains)
+app.command("train", epilog=train.EPILOG)(train.train)
 app.add_typer(data.app, name="data")
+app.add_typer(evaluate.app, name="eval")
 
 _BAD_USAGE = (UsageError, UnknownDomain, ConfigError, BackendUnavailable)
 # What typer raises for a bad command line; its own name for it has changed between versions.
@@ -83,8 +86,7 @@ def _status_of(error: BaseException) -> int:
         return 2
     if isinstance(error, UmtError):
         _complain(str(error))
-        if getattr(error, "hung", False):
-            # A dead sound server keeps the interpreter from ending in good order.
+        if isinstance(error, DeviceLost):
             _leave_at_once()
         return 2 if isinstance(error, _BAD_USAGE) else 1
     if isinstance(error, SystemExit):
@@ -110,6 +112,7 @@ def _complain(message: str) -> None:
 
 
 def _leave_at_once() -> None:
+    # PortAudio shuts down when the interpreter ends, and hangs or aborts if its server has died.
     sys.stdout.flush()
     os._exit(1)
 

@@ -181,16 +181,14 @@ def _conduct(
 def _switches(
     planned: Sequence[tuple[float, str]], sent: Sequence[float], log: HopLog, started_at: float
 ) -> tuple[Switch, ...]:
-    done = [*log.switched, *[None] * len(planned)]
-    return tuple(
-        Switch(
-            domain=name,
-            sent_s=sent_s,
-            complete_s=None if ended is None else ended[0] - started_at,
-            engine_ms=None if ended is None else ended[1] * 1e3,
-        )
-        for (_, name), sent_s, ended in zip(planned, sent, done, strict=False)
-    )
+    """Each message with the switch that came to an end before the next message, if one did."""
+    ended = [(at - started_at, seconds * 1e3) for at, seconds in log.switched]
+    switches = []
+    for (_, name), sent_s, until_s in zip(planned, sent, [*sent[1:], np.inf], strict=False):
+        done = [row for row in ended if sent_s < row[0] <= until_s]
+        complete_s, engine_ms = done[0] if done else (None, None)
+        switches.append(Switch(name, sent_s, complete_s, engine_ms))
+    return tuple(switches)
 
 
 def _cpu_share(log: HopLog, hops: int) -> float:

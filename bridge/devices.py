@@ -10,6 +10,10 @@ from model.errors import AudioDeviceError
 Kind = Literal["input", "output"]
 
 
+class DeviceLost(AudioDeviceError):
+    """A device stopped by itself. Its driver may hang or abort when it is asked to shut down."""
+
+
 def sound_library() -> Any:
     """The sounddevice module. Raises AudioDeviceError if PortAudio is missing or does not start."""
     try:

@@ -1,4 +1,4 @@
-"""A live session: network, device, OSC, recording and status, opened in order and closed in order."""
+"""A live session: device, OSC, engine, recording and status, opened and closed in order."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import gc
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.audio import DeviceHung, DuplexStream, StreamSettings
+from bridge.audio import DuplexStream, StreamSettings
 from bridge.console import note
+from bridge.devices import DeviceLost
 from bridge.osc import DEFAULT_PORT, OscServer
+from bridge.outputs import shown
 from bridge.recorder import Recorder
 from bridge.status import StatusLine
 from model.bundle import Bundle
@@ -47,8 +49,9 @@ def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
     mailbox = Mailbox(settings.controls, domains=len(bundle.domains))
     with ExitStack() as open_parts, _ending() as ending, _calm_interpreter():
         osc = open_parts.enter_context(OscServer(bundle, mailbox, settings.osc_port))
+        recorder = _recorder(settings, open_parts)
         stream = DuplexStream(settings.stream)
-        open_parts.callback(_close_stream, stream)
+        open_parts.push(_closing(stream))
         stream.settle()
         block = stream.block
         engine = Engine(
@@ -60,7 +63,6 @@ def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
             seed=settings.seed,
         )
         open_parts.callback(engine.close)
-        recorder = _recorder(settings, open_parts)
         # What is alive now lives until the end: the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -77,7 +79,8 @@ def _recorder(settings: LiveSettings, open_parts: ExitStack) -> Recorder | None:
 
     def close() -> None:
         recorder.close()
-        note(f"recorded {recorder.seconds:.1f} s: {', '.join(map(str, recorder.paths))}")
+        if recorder.seconds:
+            note(f"recorded {recorder.seconds:.1f} s: {', '.join(map(shown, recorder.paths))}")
 
     open_parts.callback(close)
     return recorder
@@ -109,9 +112,13 @@ def _glance(
         raise recorder.failure
 
 
-def _close_stream(stream: DuplexStream) -> None:
-    if not stream.close():
-        raise DeviceHung("the sound device cannot be closed; is the sound server still there?")
+def _closing(stream: DuplexStream) -> Callable[..., bool]:
+    def close(kind: type[BaseException] | None, *_: object) -> bool:
+        if not stream.close() and kind is None:
+            raise DeviceLost("the sound device cannot be closed; is the sound server still there?")
+        return False
+
+    return close
 
 
 @contextmanager

@@ -17,6 +17,8 @@ _GRID = "#e6e8ec"
 _LATE = "#c8321f"
 _DOMAINS = ("#2f6db3", "#d98a1f", "#3f9467", "#8b5aa8", "#b8475b", "#5b6770")
 _ENVELOPE_COLUMNS = 1600
+# The worst hops get their time written beside them.
+_LABELLED = 3
 
 
 def draw(run: DemoRun, path: Path) -> None:
@@ -38,7 +40,7 @@ def draw(run: DemoRun, path: Path) -> None:
         heard = figure.add_subplot(grid[0, 0])
         times = figure.add_subplot(grid[1, 0], sharex=heard)
         spread = figure.add_subplot(grid[1, 1], sharey=times)
-        _draw_title(figure.add_subplot(grid[0, 1]), run)
+        _draw_figures(figure.add_subplot(grid[0, 1]), run)
         _draw_heard(heard, run)
         _draw_times(times, run)
         _draw_spread(spread, run)
@@ -98,28 +100,17 @@ def _draw_heard(axes: Any, run: DemoRun) -> None:
 
 
 def _draw_times(axes: Any, run: DemoRun) -> None:
-    statistics = hop_statistics(run)
-    deadline = statistics["deadline_ms"]
+    deadline = run.meter["deadline_ms"]
     late = run.hop_ms > deadline
-    axes.plot(
-        run.hop_at_s[~late],
-        run.hop_ms[~late],
-        ".",
-        ms=3,
-        color=_INK,
-        alpha=0.45,
-        mew=0,
-        label="one hop",
-    )
-    axes.plot(
-        run.hop_at_s[late],
-        run.hop_ms[late],
-        "o",
-        ms=5,
-        color=_LATE,
-        mew=0,
-        label=f"{int(late.sum())} late",
-    )
+    shown = np.minimum(run.hop_ms, _top(run))
+    axes.plot(run.hop_at_s[~late], shown[~late], ".", ms=3, color=_INK, alpha=0.45, mew=0)
+    if late.any():
+        axes.plot(run.hop_at_s[late], shown[late], "^", ms=6, color=_LATE, mew=0, clip_on=False)
+    for index in np.argsort(run.hop_ms)[-_LABELLED:]:
+        if run.hop_ms[index] > _top(run):
+            text = f" {run.hop_ms[index]:.0f} ms "
+            side = "right" if run.hop_at_s[index] > 0.9 * run.seconds else "left"
+            axes.text(run.hop_at_s[index], 0.97 * _top(run), text, ha=side, va="top", color=_LATE)
     axes.axhline(deadline, color=_LATE, lw=1.4)
     axes.annotate(
         f"deadline: a hop lasts {deadline:g} ms",
@@ -132,22 +123,13 @@ def _draw_times(axes: Any, run: DemoRun) -> None:
     colours = _colour_of(run)
     for switch in run.switches:
         end = switch.sent_s if switch.complete_s is None else switch.complete_s
-        axes.axvspan(switch.sent_s, end, color=colours[switch.domain], alpha=0.3, lw=0)
-        axes.axvline(switch.sent_s, color=colours[switch.domain], lw=1.2, ls=(0, (4, 3)))
-        axes.annotate(
-            f"/umt/domain {switch.domain}",
-            (switch.sent_s, 1),
-            xytext=(4, -4),
-            xycoords=axes.get_xaxis_transform(),
-            textcoords="offset points",
-            va="top",
-            color=colours[switch.domain],
-            fontsize=9,
-        )
-    top = max(1.25 * deadline, 1.12 * statistics["max_ms"])
+        colour = colours[switch.domain]
+        axes.axvspan(switch.sent_s, end, color=colour, alpha=0.3, lw=0)
+        axes.axvline(switch.sent_s, color=colour, lw=1.2, ls=(0, (4, 3)))
+        axes.text(end, 1.2 * deadline, f" /umt/domain {switch.domain}", color=colour, fontsize=9)
     axes.set(
         xlim=(0, run.seconds),
-        ylim=(0, top),
+        ylim=(0, _top(run)),
         xlabel="seconds of the performance",
         ylabel="ms to encode and generate a hop",
     )
@@ -155,25 +137,25 @@ def _draw_times(axes: Any, run: DemoRun) -> None:
     axes.set_axisbelow(True)
 
 
+def _top(run: DemoRun) -> float:
+    """End of the time axis: far later hops are pinned to it, so that the others stay legible."""
+    return 1.5 * float(run.meter["deadline_ms"])
+
+
 def _draw_spread(axes: Any, run: DemoRun) -> None:
-    statistics = hop_statistics(run)
-    top = max(1.25 * statistics["deadline_ms"], 1.12 * statistics["max_ms"])
     axes.hist(
-        run.hop_ms,
-        bins=np.linspace(0, top, 90).tolist(),
+        np.minimum(run.hop_ms, _top(run)),
+        bins=np.linspace(0, _top(run), 91).tolist(),
         orientation="horizontal",
         color=_FAINT,
         log=True,
     )
-    axes.axhline(statistics["deadline_ms"], color=_LATE, lw=1.4)
-    for name in ("p50", "p95", "p99"):
-        value = statistics[f"{name}_ms"]
-        axes.axhline(value, color=_INK, lw=0.8, ls=":")
+    axes.axhline(run.meter["deadline_ms"], color=_LATE, lw=1.4)
     axes.set(xlabel="hops")
     axes.tick_params(labelleft=False)
 
 
-def _draw_title(axes: Any, run: DemoRun) -> None:
+def _draw_figures(axes: Any, run: DemoRun) -> None:
     statistics = hop_statistics(run)
     axes.axis("off")
     rows = [

@@ -56,10 +56,16 @@ class Recorder:
         self._rings[1].write(rendered)
 
     def close(self) -> None:
-        """Write what is left and give the files their names. Raises AudioFileError if it cannot."""
+        """Write what is left and give the files their names; without a sound there are none.
+
+        Raises AudioFileError if it cannot.
+        """
         self._closing.set()
         self._thread.join()
         self._files.close()
+        if not self.seconds:
+            for path in self.paths:
+                path.unlink()
 
     def _run(self) -> None:
         try:

@@ -23,10 +23,7 @@ _BLOCK_VALUES = 2**15
 _LOUDEST = 8.0
 _EXTENSIONS = {"AIF": "AIFF", "OGA": "OGG", "OPUS": "OGG", "WAVE": "WAV", "SND": "AU"}
 # Encodings whose length is exact. The others round up to blocks, or allow a few rates only.
-_EXACT = frozenset(
-    ["PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"]
-    + ["ALAC_16", "ALAC_20", "ALAC_24", "ALAC_32", "VORBIS", "OPUS", "MPEG_LAYER_III"]
-)
+_EXACT = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW", "ALAC_", "VORBIS", "OPUS", "MPEG_LAYER_III")
 # Headerless, and kept in two files.
 _UNUSABLE = frozenset(["RAW", "SD2"])
 _SIZE_LIMITED = frozenset(["WAV", "WAVEX", "AIFF", "AU"])
@@ -152,8 +149,8 @@ def _mono(block: Audio) -> Audio:
 
 
 def _encoding(container: str, subtype: str | None) -> str:
-    if subtype in _EXACT and soundfile.check_format(container, subtype):
-        return str(subtype)
+    if subtype and subtype.startswith(_EXACT) and soundfile.check_format(container, subtype):
+        return subtype
     default = soundfile.default_subtype(container)
     if default is None:
         raise AudioFileError(f"{container} has no encoding of its own; write .wav or .flac")
@@ -164,7 +161,8 @@ def _require_room(path: Path, container: str, subtype: str, frames: int) -> None
     sizes = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "DOUBLE": 8}
     if container in _SIZE_LIMITED and frames * sizes.get(subtype, 4) > _MOST_BYTES:
         raise AudioFileError(
-            f"{shown(path)} would pass the 4 GB that {container} can hold; write .w64, .rf64 or .flac"
+            f"{shown(path)} would pass the 4 GB that {container} can hold; "
+            "write .w64, .rf64 or .flac"
         )
 
 

@@ -1,4 +1,4 @@
-"""The status line of a live session: drawn in place on a terminal, a line now and then elsewhere."""
+"""The status line of a live session: drawn in place on a terminal, else a line now and then."""
 
 from __future__ import annotations
 

@@ -80,6 +80,7 @@ def kernel_cache_folder() -> Path | None:
         if not folder.is_dir():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _remove_stale(base, keep=folder)
+        os.utime(folder)
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except (OSError, RuntimeError):

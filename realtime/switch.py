@@ -31,10 +31,13 @@ CROSSFADE_SAMPLES = 480
 
 # Hops a helper thread may fall behind before its work is thrown away and begun again.
 _SLACK_HOPS = 64
+# Enough to spare a helper thread most of its turns at the interpreter's lock, few enough to notice
+# soon that the work was called off.
+_HOPS_AT_ONCE = 4
 
 
 class PrimingJob:
-    """An incoming decoder reading the recent past, one hop at a time.
+    """An incoming decoder reading the recent past, a few hops at a time.
 
     The player appends hops while a helper thread consumes them: one writer, one reader, and the
     count of hops is assigned after the hops themselves.
@@ -76,9 +79,10 @@ class PrimingJob:
             self.state = self._decoder.initial_state()
         while self.hops_left and not self.cancelled:
             at = self._done
-            codes = self._codes[at * self._hop : (at + 1) * self._hop]
-            self._decoder.prime(self._latents[at : at + 1], codes, self.state)
-            self._done = at + 1
+            end = min(self._given, at + _HOPS_AT_ONCE)
+            codes = self._codes[at * self._hop : end * self._hop]
+            self._decoder.prime(self._latents[at:end], codes, self.state)
+            self._done = end
 
 
 class Primer:

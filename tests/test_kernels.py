@@ -222,9 +222,13 @@ def test_drawn_codes_follow_the_probabilities() -> None:
 
 @pytest.mark.parametrize("uniform", [0.0, 2.0**-24, 0.25, 0.5, 1.0 - 2.0**-24])
 def test_a_code_without_probability_is_never_drawn(uniform: float) -> None:
-    logits = np.full((1, LEVELS), -200.0)
-    logits[0, [40, 41, 200]] = 0.0, 1.0, 1.0
-    assert draw(logits, np.array([uniform], np.float32))[0] in (40, 41, 200)
+    rng = np.random.default_rng(7)
+    likely = np.zeros((2000, LEVELS), bool)
+    likely[:, 33:220] = rng.random((2000, 187)) < 0.05
+    likely[:, 40] = True
+    logits = np.where(likely, rng.normal(0, 3, likely.shape), -200.0)
+    codes = draw(logits, np.full(2000, uniform, np.float32))
+    assert likely[np.arange(2000), codes].all()
 
 
 def test_logits_that_are_not_numbers_still_give_a_code() -> None:
@@ -254,6 +258,14 @@ def test_quantised_rows_err_by_half_a_step_at_most() -> None:
     assert np.all(np.abs(levels * scales[:, None] - rows) <= 0.5001 * scales[:, None])
     assert not levels[3].any()
     assert levels.max() == 127
+
+
+def test_weights_that_could_make_denormals_are_packed_as_zero() -> None:
+    rows = np.full((16, 4), 1e-30, np.float32)
+    rows[:, 1] = -3e-19
+    packed = pack_rows([rows], np.float32).weights
+    assert sorted(np.unique(packed)) == [np.float32(-3e-19), 0.0]
+    assert np.count_nonzero(pack_block([rows], [rows[:, 0]]).weights) == 16
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int16, np.float32])

@@ -17,6 +17,7 @@ from tests.synthetic import recordings, settings  # noqa: E402
 from training import fused  # noqa: E402
 from training.augment import modulate_pitch, shift_pitch  # noqa: E402
 from training.batches import Batches  # noqa: E402
+from training.content import BANDS, HIGHEST, LOWEST, content, semitones  # noqa: E402
 from training.export import to_bundle  # noqa: E402
 from training.losses import autoencoding, classification, reconstruction  # noqa: E402
 from training.trainer import Trainer  # noqa: E402
@@ -43,6 +44,41 @@ def test_classification_scores_the_right_domain() -> None:
     scores = torch.log(torch.tensor([[0.25, 0.75], [0.5, 0.5]]))
     expected = -(np.log(0.75) + np.log(0.5)) / 2
     assert float(classification(scores, 1)) == pytest.approx(expected)
+
+
+def codes_of(*pitches: int) -> torch.Tensor:
+    time = np.arange(4000) / 16_000
+    waves = [np.sin(2 * np.pi * 440 * 2 ** ((p - 69) / 12) * time) for p in pitches]
+    return torch.from_numpy(mulaw.encode(0.5 * sum(waves) / len(waves)).astype(np.int64))[None]
+
+
+@pytest.mark.parametrize("pitch", [LOWEST, 60, 69, HIGHEST])
+def test_a_tone_lies_in_its_semitones_band(pitch: int) -> None:
+    energies = semitones(codes_of(pitch), hop_samples=80)
+    assert energies.shape == (1, 50, BANDS)
+    assert int(energies[0, -1].argmax()) == pitch - LOWEST
+    assert float(energies[0, -1].max()) == pytest.approx(0.25, rel=0.01)
+
+
+def test_an_even_guess_of_the_semitones_scores_the_logarithm_of_their_number() -> None:
+    energies = semitones(codes_of(60, 67), hop_samples=80)
+    even = torch.zeros(1, 50, BANDS)
+    assert float(content(even, energies)) == pytest.approx(np.log(BANDS), rel=1e-5)
+    right = energies.clamp_min(1e-12).log()
+    assert float(content(right, energies)) < 2.0
+
+
+def test_silent_hops_are_not_scored() -> None:
+    assert float(content(torch.randn(2, 5, BANDS), torch.zeros(2, 5, BANDS))) == 0.0
+
+
+def test_the_content_head_is_trained_only_when_it_counts() -> None:
+    for weight, moves in ((0.0, False), (1.0, True)):
+        trainer = Trainer(settings(content_weight=weight))
+        before = trainer.networks.content.hidden.weight.detach().clone()
+        report = trainer.train(batches().at(0))
+        assert torch.equal(before, trainer.networks.content.hidden.weight) != moves
+        assert (report.content_loss > 0) == moves
 
 
 def test_autoencoding_rewards_confusion() -> None:

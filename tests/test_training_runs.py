@@ -89,6 +89,13 @@ def test_other_settings_do_not_overwrite_a_run(tmp_path: Path) -> None:
         train(tmp_path, settings(seed=3), recordings())
 
 
+def test_the_planned_length_of_a_run_can_be_changed(tmp_path: Path) -> None:
+    train(tmp_path, settings(steps=2), recordings(), QUIET)
+    trainer = train(tmp_path, settings(steps=3), recordings(), QUIET)
+    assert trainer.step == trainer.settings.steps == 3
+    assert load_checkpoint(tmp_path)[0].steps == 3
+
+
 def test_nothing_to_resume_is_said(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no run to resume"):
         train(tmp_path, None, recordings())

@@ -1,4 +1,4 @@
-"""Everything that is trained, together: encoder, decoders, confusion network, moving averages."""
+"""Everything that is trained, together: encoder, decoders, their teachers, moving averages."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from model.network import Confusion, Decoder, Encoder
 from training import fused
+from training.content import ContentHead
 from training.settings import TrainSettings
 
 
 class Networks(nn.Module):
-    """The encoder, one decoder per domain, and the confusion network."""
+    """The encoder, one decoder per domain, the confusion network and the content head."""
 
     def __init__(self, settings: TrainSettings) -> None:
         super().__init__()
@@ -21,6 +22,7 @@ class Networks(nn.Module):
         self.encoder = Encoder(settings.config)
         self.decoders = nn.ModuleList(Decoder(settings.config) for _ in settings.domains)
         self.confusion = Confusion(settings.config.latent_channels, len(settings.domains))
+        self.content = ContentHead(settings.config.latent_channels)
         self.dtype = fused.best_dtype()
 
     def encode(self, levels: Tensor) -> Tensor:

@@ -57,8 +57,13 @@ class World:
 
 
 @contextmanager
-def joined_world() -> Iterator[World]:
-    """The world torchrun describes in the environment; one process alone without it."""
+def joined_world(threads: int | None = None) -> Iterator[World]:
+    """The world torchrun describes in the environment; one process alone without it.
+
+    threads: CPU threads of this process; None leaves torch's choice.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World()

@@ -147,6 +147,7 @@ class _Run:
                 minutes=self.minutes,
                 domain=report.domain,
                 loss=report.loss,
+                content_loss=report.content_loss,
                 confusion_loss=report.confusion_loss,
                 confusion_accuracy=report.confusion_accuracy,
                 gradient_norm=report.gradient_norm,
@@ -201,6 +202,7 @@ class _Run:
                 "segment_s": settings.segment_samples / SAMPLE_RATE,
                 "shared_steps": settings.shared_steps,
                 "confusion_weight": settings.confusion_weight,
+                "content_weight": settings.content_weight,
                 "seed": settings.seed,
             },
             "minutes_of_recordings": {

@@ -25,6 +25,8 @@ class TrainSettings:
     """Share of the steps, at the end, over which the learning rate falls to zero."""
     confusion_weight: float = 1e-2
     """Lambda of loss (1)."""
+    content_weight: float = 0.0
+    """Weight of the semitone guess, a teacher that the paper does not have (training.content)."""
     shared_steps: int = 0
     """Steps in which all domains train one decoder, which each domain then starts from."""
     gradient_clip: float = 1.0

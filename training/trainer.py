@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Adam, Optimizer
 
 from training.batches import Batch
+from training.content import content, semitones
 from training.losses import autoencoding, classification, reconstruction
 from training.networks import MovingAverage, Networks
 from training.parallel import World
@@ -25,6 +26,8 @@ class StepReport:
     domain: str
     loss: float
     """Reconstruction, nats per sample."""
+    content_loss: float
+    """Semitone guess, nats per hop; zero where it is not used."""
     confusion_loss: float
     confusion_accuracy: float
     gradient_norm: float
@@ -42,6 +45,7 @@ class Trainer:
         self.networks = Networks(settings)
         self.average = MovingAverage(self.networks, settings.average_decay)
         self._confusion = _adam(self.networks.confusion)
+        self._content = _adam(self.networks.content)
         self._encoder = _adam(self.networks.encoder)
         self._decoders = [_adam(decoder) for decoder in self.networks.decoders]
 
@@ -62,7 +66,16 @@ class Trainer:
         loss = reconstruction(logits, batch.codes)
         confused = classification(self.networks.confusion(latents), domain)
         total = autoencoding(loss, confused, self.settings.confusion_weight)
-        norm = self._descend(total, [self._encoder, self._decoders[decoder]], rate)
+        taught = [self._encoder, self._decoders[decoder]]
+        content_loss = torch.zeros(())
+        if self.settings.content_weight:
+            content_loss = content(
+                self.networks.content(latents),
+                semitones(batch.codes, self.settings.config.hop_samples),
+            )
+            total = total + self.settings.content_weight * content_loss
+            taught.append(self._content)
+        norm = self._descend(total, taught, rate)
         self.average.update(self.networks, decoder, self.step)
 
         self.step += 1
@@ -70,6 +83,7 @@ class Trainer:
             step=self.step,
             domain=self.settings.domains[domain],
             loss=float(self.world.mean(loss.detach())),
+            content_loss=float(self.world.mean(content_loss.detach())),
             confusion_loss=float(self.world.mean(guess_loss.detach())),
             confusion_accuracy=float(self.world.mean((scores.argmax(-1) == domain).float().mean())),
             gradient_norm=norm,
@@ -102,7 +116,7 @@ class Trainer:
             optimiser.load_state_dict(saved)
 
     def _optimisers(self) -> list[Optimizer]:
-        return [self._confusion, self._encoder, *self._decoders]
+        return [self._confusion, self._content, self._encoder, *self._decoders]
 
     def _descend(self, loss: torch.Tensor, optimisers: list[Adam], rate: float) -> float:
         """One Adam step of the given optimisers alone; returns the norm before clipping."""

@@ -25,7 +25,6 @@ SeedOption = Annotated[
         "--seed",
         metavar="N",
         min=0,
-        max=2**64 - 1,
         help="Of sampling: the same seed gives the same sound.",
     ),
 ]

@@ -67,6 +67,10 @@ def train(
     confusion_weight: Annotated[
         float | None, typer.Option(metavar="X", min=0, help="Lambda of loss (1).  [default: 0.01]")
     ] = None,
+    content_weight: Annotated[
+        float | None,
+        typer.Option(metavar="X", min=0, help="Of the extra semitone loss.  [default: 0]"),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="Of weights and batches.  [default: 0]")
     ] = None,
@@ -86,8 +90,6 @@ def train(
     torchrun, processes share out each batch.
     """
     with needs("train"):
-        import torch
-
         from training.parallel import joined_world
         from training.run import RunLimits
         from training.run import train as run_training
@@ -100,11 +102,10 @@ def train(
         "shared_steps": shared_steps,
         "learning_rate": learning_rate,
         "confusion_weight": confusion_weight,
+        "content_weight": content_weight,
         "seed": seed,
     }
-    if threads is not None:
-        torch.set_num_threads(threads)
-    with joined_world() as world:
+    with joined_world(threads) as world:
         settings = _settings(out, data_dir, resume, given, steps)
         recordings = _recordings(data_dir, settings.domains)
         limits = RunLimits(

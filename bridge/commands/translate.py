@@ -52,9 +52,10 @@ def translate(
 
 def _pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
     """What to translate into what. Raises UsageError where the two cannot go together."""
-    from bridge.outputs import shown
     from bridge.files import is_same_file, sound_files
+    from bridge.outputs import shown
     from bridge.soundfiles import container_of
+    from model.errors import AudioFileError
 
     if source.is_dir():
         if target.is_file():
@@ -62,7 +63,10 @@ def _pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
         pairs = [(path, target / path.relative_to(source)) for path in sound_files(source, target)]
     else:
         target = target / source.name if target.is_dir() else target
-        container_of(target)
+        try:
+            container_of(target)
+        except AudioFileError as error:
+            raise UsageError(str(error)) from error
         pairs = [(source, target)]
     for one, other in [(source, target), *pairs]:
         if is_same_file(one, other):
@@ -88,8 +92,8 @@ def _chain(
 def _translate_all(pairs: Sequence[tuple[Path, Path]], chain: Chain, seed: int) -> None:
     """Translate one file after the other; failures are named, and raised together at the end."""
     from bridge.console import note, progress_bar, say
-    from bridge.outputs import shown
     from bridge.files import translate_file
+    from bridge.outputs import shown
     from model.errors import AudioFileError
 
     failed = 0
