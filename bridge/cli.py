@@ -23,7 +23,11 @@ from model.errors import BackendUnavailable, ConfigError, UmtError, UnknownDomai
 
 app = typer.Typer(
     name="umt",
-    help="Live music translation: play one instrument, hear another.",
+    help="""Live music translation: play one instrument, hear another.
+
+    Exit status: 0 is success, 2 a command line that cannot be meant (an unknown option, domain or
+    backend, a value out of range, an input path that does not exist), 130 an interruption, 1
+    everything else. Errors are one line; --debug adds the traceback.""",
     epilog="Example: umt demo --out demo-out",
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +36,10 @@ _GLANCE_S = 0.02
 class HopLog(Meter):
     """A meter that keeps the time of every hop and every switch of a run."""
 
-    def __init__(self, hop_s: float, most_hops: int):
+    def __init__(self, hop_s: float, most_hops: int, heard_s: Callable[[], float]):
+        """heard_s: when the hop at hand will have been heard, in seconds of the performance."""
         super().__init__(hop_s)
+        self._heard_s = heard_s
         self.most_hops = most_hops
         self.seconds = np.zeros(most_hops)
         """Time each hop took."""
@@ -45,7 +48,8 @@ class HopLog(Meter):
         self.cpu_s = np.zeros(most_hops)
         """Processor time of the engine's thread until then."""
         self.switched: list[tuple[float, float]] = []
-        """``perf_counter`` at the end of each switch, and the time it took."""
+        """When each new domain was heard alone, in seconds of the performance, and the time its
+        priming and crossfade took."""
 
     def count_hop(self, seconds: float) -> None:
         """Keep one hop. Engine side."""
@@ -57,13 +61,13 @@ class HopLog(Meter):
 
     def count_switch(self, seconds: float) -> None:
         """Keep one switch. Engine side."""
-        self.switched.append((time.perf_counter(), seconds))
+        self.switched.append((self._heard_s(), seconds))
         super().count_switch(seconds)
 
 
 @dataclass(frozen=True)
 class Switch:
-    """One domain switch: when its message was sent and when the new domain sounded alone.
+    """One domain switch: when its message was sent and when the new domain was heard alone.
 
     Times in seconds of the performance.
     """
@@ -113,8 +117,10 @@ class DemoRun:
 
 
 def itinerary(bundle: Bundle, seconds: float) -> list[tuple[float, str]]:
-    """When to switch to which domain: two switches, at a third and at two thirds."""
+    """When to switch to which domain: at a third and at two thirds, if there are two or more."""
     names = bundle.domain_names
+    if len(names) == 1:
+        return []
     return [(seconds * share / 3, names[share % len(names)]) for share in (1, 2)]
 
 
@@ -131,7 +137,7 @@ def play_demo(
     mailbox = Mailbox(Controls(), domains=len(bundle.domains))
     engine = Engine(bundle, backend, rate, BLOCK, mailbox=mailbox, seed=seed)
     hops = int(len(performance) / rate / bundle.config.hop_s) + 2
-    log = HopLog(bundle.config.hop_s, hops)
+    log = HopLog(bundle.config.hop_s, hops, lambda: _heard_s(engine))
     engine.meter = engine.chain.meter = log
     player = PacedPlayer(engine, performance, BLOCK)
     planned = itinerary(bundle, player.seconds)
@@ -150,7 +156,7 @@ def play_demo(
         rate=rate,
         block=BLOCK,
         first_domain=bundle.domain_names[0],
-        switches=_switches(planned, sent, log, player.started_at),
+        switches=_switches(planned, sent, log),
         hop_at_s=log.ended_at[:count] - player.started_at,
         hop_ms=log.seconds[:count] * 1e3,
         meter=log.snapshot().to_dict(),
@@ -167,26 +173,32 @@ def _conduct(
     player: PacedPlayer, planned: Sequence[tuple[float, str]], port: int, advance: Advance
 ) -> list[float]:
     """Send each switch when it is due, until the performance ends. Returns when each was sent."""
-    client = SimpleUDPClient("127.0.0.1", port)
     sent: list[float] = []
-    while not player.wait(_GLANCE_S):
-        position = player.position_s
-        if len(sent) < len(planned) and position >= planned[len(sent)][0]:
-            client.send_message("/umt/domain", planned[len(sent)][1])
-            sent.append(position)
-        advance(min(max(position, 0.0), player.seconds))
+    with closing(SimpleUDPClient("127.0.0.1", port)) as client:
+        while not player.wait(_GLANCE_S):
+            position = player.position_s
+            if len(sent) < len(planned) and position >= planned[len(sent)][0]:
+                client.send_message("/umt/domain", planned[len(sent)][1])
+                sent.append(position)
+            advance(min(max(position, 0.0), player.seconds))
     return sent
 
 
+def _heard_s(engine: Engine) -> float:
+    """When the output of the hop at hand will have been played by a device that wastes no time."""
+    frames = engine.headroom_frames + engine.chain.frames_out + engine.block
+    return frames / engine.rate + engine.chain.config.hop_s
+
+
 def _switches(
-    planned: Sequence[tuple[float, str]], sent: Sequence[float], log: HopLog, started_at: float
+    planned: Sequence[tuple[float, str]], sent: Sequence[float], log: HopLog
 ) -> tuple[Switch, ...]:
     """Each message with the switch that came to an end before the next message, if one did."""
-    ended = [(at - started_at, seconds * 1e3) for at, seconds in log.switched]
     switches = []
     for (_, name), sent_s, until_s in zip(planned, sent, [*sent[1:], np.inf], strict=False):
-        done = [row for row in ended if sent_s < row[0] <= until_s]
-        complete_s, engine_ms = done[0] if done else (None, None)
+        done = [row for row in log.switched if sent_s < row[0] <= until_s]
+        complete_s, seconds = done[0] if done else (None, None)
+        engine_ms = None if seconds is None else seconds * 1e3
         switches.append(Switch(name, sent_s, complete_s, engine_ms))
     return tuple(switches)
 

@@ -102,11 +102,16 @@ def _glance(
     ending: threading.Event,
 ) -> None:
     """Show the status and watch over the parts until the end."""
+    warned = False
     with StatusLine(bundle, engine, stream.device_latency()) as status:
         while not ending.wait(_GLANCE_S):
             stream.watch()
             if engine.failure is not None:
                 raise UmtError(f"the engine stopped: {engine.failure!r}")
+            if recorder is not None and recorder.failure is not None and not warned:
+                # The music goes on; it is an error at the end.
+                note(f"warning: {recorder.failure}")
+                warned = True
             status.update()
     if recorder is not None and recorder.failure is not None:
         raise recorder.failure

@@ -114,7 +114,7 @@ def sentences(run: DemoRun) -> list[str]:
             lines.append(f"switch to {switch.domain}: sent at {switch.sent_s:.2f} s, not completed")
             continue
         lines.append(
-            f"switch to {switch.domain} at {switch.sent_s:.2f} s: sounds alone "
+            f"switch to {switch.domain} at {switch.sent_s:.2f} s: heard alone "
             f"{1e3 * (switch.complete_s - switch.sent_s):.0f} ms after the OSC message "
             f"({switch.engine_ms:.0f} ms of priming and crossfade)"
         )

@@ -52,11 +52,12 @@ def translate(
 
 def _pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
     """What to translate into what. Raises UsageError where the two cannot go together."""
-    from bridge.files import is_same_file, sound_files
+    from bridge.files import sound_files
     from bridge.outputs import shown
     from bridge.soundfiles import container_of
     from model.errors import AudioFileError
 
+    _require_different(source, target)
     if source.is_dir():
         if target.is_file():
             raise UsageError(f"IN is a folder, so OUT must be one: {shown(target)}")
@@ -68,10 +69,17 @@ def _pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
         except AudioFileError as error:
             raise UsageError(str(error)) from error
         pairs = [(source, target)]
-    for one, other in [(source, target), *pairs]:
-        if is_same_file(one, other):
-            raise UsageError(f"IN and OUT are the same: {shown(one)}")
+    for one, other in pairs:
+        _require_different(one, other)
     return pairs
+
+
+def _require_different(source: Path, target: Path) -> None:
+    from bridge.files import is_same_file
+    from bridge.outputs import shown
+
+    if is_same_file(source, target):
+        raise UsageError(f"IN and OUT are the same: {shown(source)}")
 
 
 @contextmanager

@@ -1,0 +1,216 @@
+"""The command line: help with examples, one line for every error, and the right exit status."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import typer
+
+import model.bundle
+from bridge import cli
+from bridge.commands import live as live_command
+from model.bundle import Bundle, Domain, save_bundle
+from model.errors import AudioFileError, DataError, UmtError, UnknownDomain
+from tests.command_line import ROOT, start_umt, umt
+
+
+@pytest.fixture(scope="module")
+def bundle_path(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bundle")
+    save_bundle(tiny_bundle, path)
+    return path
+
+
+def commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command of the program as the words that start it, groups included."""
+    yield words
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*words, name))
+
+
+ALL_COMMANDS = list(commands(typer.main.get_command(cli.app)))
+
+
+def test_the_commands_are_these() -> None:
+    lines = {" ".join(words) for words in ALL_COMMANDS}
+    assert lines >= {"demo", "live", "translate", "domains", "train", "data prepare", "eval nll"}
+
+
+@pytest.mark.parametrize("words", ALL_COMMANDS, ids=" ".join)
+def test_every_command_has_help_and_every_one_that_runs_an_example(words: tuple[str, ...]) -> None:
+    said = umt(*words, "--help")
+    assert said.status == 0
+    assert f"umt {' '.join(words)}".strip() in " ".join(said.out.split())
+    if words not in (("data",), ("eval",)):
+        assert "Example: umt" in said.out
+
+
+def test_no_words_show_the_help() -> None:
+    said = umt()
+    assert said.status == 0
+    assert "translate" in said.out
+
+
+def test_the_version_is_shown() -> None:
+    assert umt("--version").out.startswith("umt ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sing",),
+        ("--loud",),
+        ("translate",),
+        ("translate", "--to"),
+        ("translate", "in.wav", "out.wav", "more.wav", "--to", "a"),
+        ("domains", "--bundle"),
+        ("live", "--block", "-1"),
+        ("live", "--block", "many"),
+        ("live", "--osc-port", "65536"),
+        ("live", "--temperature", "3"),
+        ("demo", "--performance", "nowhere.wav"),
+        ("data", "prepare", "--wav-dir", "no equals sign"),
+        ("data", "prepare", "--wav-dir", "mine=nowhere"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_line_that_cannot_be_meant_is_status_2(
+    words: tuple[str, ...],
+) -> None:
+    said = umt(*words)
+    assert said.status == 2
+    assert said.complaint
+    assert not said.out
+
+
+def raising(error: BaseException) -> Any:
+    def load_bundle(*_: object) -> None:
+        raise error
+
+    return load_bundle
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (UmtError("it broke"), 1, "umt: it broke"),
+        (AudioFileError("a.wav is\nodd"), 1, "umt: a.wav is odd"),
+        (DataError("no data"), 1, "umt: no data"),
+        (UnknownDomain("no domain 'x'"), 2, "umt: no domain 'x'"),
+        (KeyboardInterrupt(), 130, None),
+        (PermissionError(13, "Permission denied", "/x"), 1, "umt: Permission denied: /x"),
+        (MemoryError(), 1, "umt: internal error: MemoryError: ; --debug shows where"),
+        (ZeroDivisionError("by 0"), 1, "umt: internal error: ZeroDivisionError: by 0; "),
+    ],
+)
+def test_every_error_is_one_line_and_a_status(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, line: str | None
+) -> None:
+    monkeypatch.setattr(model.bundle, "load_bundle", raising(error))
+    said = umt("domains")
+    assert said.status == status
+    assert "Traceback" not in said.err
+    if line is not None:
+        assert said.complaint.startswith(line)
+
+
+@pytest.mark.parametrize("words", [("--debug", "domains"), ("domains", "--debug")])
+def test_debug_shows_the_traceback_beside_the_line(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(model.bundle, "load_bundle", raising(UmtError("it broke")))
+    said = umt(*words)
+    assert said.status == 1
+    assert "Traceback" in said.err
+    assert said.err.endswith("umt: it broke\n")
+
+
+def test_a_reader_that_leaves_is_no_error_worth_a_word(bundle_path: Path) -> None:
+    process = start_umt("domains", "--bundle", bundle_path)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr:
+        assert process.stderr.read() == ""
+    assert process.wait(20) == 1
+
+
+def test_domains_are_listed_with_index_and_licence(tmp_path: Path, tiny_bundle: Bundle) -> None:
+    rows = (Domain("horn", "a horn", -23.0, "CC0"), *tiny_bundle.domains[1:])
+    weights = {"horn": tiny_bundle.decoders["a"], **tiny_bundle.decoders}
+    bundle = Bundle(tiny_bundle.config, rows, tiny_bundle.encoder, weights)
+    save_bundle(bundle, tmp_path)
+    said = umt("domains", "--bundle", tmp_path)
+    (row,) = [line for line in said.out.splitlines() if "horn" in line]
+    assert all(text in row for text in ("0", "a horn", "-23.0", "CC0"))
+
+
+def test_a_missing_bundle_says_what_to_do(tmp_path: Path) -> None:
+    said = umt("domains", "--bundle", tmp_path / "nowhere")
+    assert said.status == 1
+    assert "--bundle" in said.complaint
+
+
+def test_training_without_torch_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    said = umt("train", "--out", tmp_path / "run")
+    assert said.status == 1
+    assert 'pip install "umt-live[train]"' in said.complaint
+    assert "torch" in said.complaint
+
+
+def test_the_program_starts_without_what_only_some_commands_need() -> None:
+    program = (
+        "import sys, bridge.cli; "
+        "print(sorted({'torch', 'numba', 'sounddevice', 'matplotlib'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_recordings_become_a_domain(tmp_path: Path) -> None:
+    recordings = tmp_path / "mine"
+    recordings.mkdir()
+    for number in range(4):
+        tone = 0.2 * np.sin(np.arange(8 * 16000) * (0.05 + 0.01 * number))
+        soundfile.write(recordings / f"{number}.wav", tone, 16000)
+    said = umt("data", "prepare", "--data-dir", tmp_path / "data", "--wav-dir", f"own={recordings}")
+    assert said.status == 0, said.err
+    assert "own train:" in said.out
+    assert "own test:" in said.out
+
+
+def test_live_without_portaudio_names_the_package(
+    monkeypatch: pytest.MonkeyPatch, bundle_path: Path
+) -> None:
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [NoPortAudio(), *sys.meta_path])
+    said = umt("live", "--bundle", bundle_path)
+    assert said.status == 1
+    assert "libportaudio2" in said.complaint
+
+
+class NoPortAudio:
+    """Importing sounddevice fails as it does without its library."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "sounddevice":
+            raise OSError("PortAudio library not found")
+
+
+def test_live_checks_the_domain_before_any_device(bundle_path: Path) -> None:
+    assert live_command.EPILOG
+    said = umt("live", "--bundle", bundle_path, "--to", "nope")
+    assert said.status == 2
+    assert "choose one of a, b, c" in said.complaint

@@ -1,0 +1,362 @@
+"""The parts of a live session without a sound card: callback, watchdog, devices, recorder."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+import bridge.audio
+import bridge.devices
+import bridge.recorder
+from bridge.audio import DuplexStream, StreamCallback, StreamSettings
+from bridge.devices import Device, DeviceLost, find_device
+from bridge.recorder import Recorder
+from bridge.status import StatusLine
+from model.errors import AudioDeviceError, AudioFileError
+from realtime.controls import Mailbox
+from realtime.engine import Engine
+from realtime.latency import LatencyItem
+from tests.echo_backend import echo_backend, echo_bundle, echo_config
+
+Audio = NDArray[np.float32]
+RATE = 8000
+WHEN = SimpleNamespace(inputBufferAdcTime=1.0, outputBufferDacTime=1.25)
+
+
+class FakeEngine:
+    """Answers with the negated input and counts what it is told."""
+
+    def __init__(self) -> None:
+        self.xruns = 0
+
+    def exchange(self, captured: Audio, rendered: Audio) -> None:
+        np.negative(captured, out=rendered)
+
+    def count_xrun(self) -> None:
+        self.xruns += 1
+
+
+def block(frames: int, channels: int, fill: float = np.nan) -> Audio:
+    return np.full((frames, channels), fill, np.float32)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_before_the_engine_there_is_silence(channels: int) -> None:
+    callback = StreamCallback()
+    out = block(65, channels)
+    callback(block(65, 1, 0.5), out, 65, WHEN, 0)
+    assert not out.any()
+    assert (callback.largest_block, callback.calls) == (65, 1)
+    assert callback.device_s == 0.25
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_every_output_channel_gets_the_translation(channels: int) -> None:
+    callback, engine = StreamCallback(), FakeEngine()
+    callback.engine = engine  # type: ignore[assignment]
+    heard, out = np.random.default_rng(0).random((63, 1), np.float32), block(63, channels)
+    callback(heard, out, 63, WHEN, 0)
+    np.testing.assert_array_equal(out, -np.repeat(heard, channels, axis=1))
+    assert engine.xruns == 0
+
+
+def test_a_flag_of_the_driver_is_counted() -> None:
+    callback, engine = StreamCallback(), FakeEngine()
+    callback.engine = engine  # type: ignore[assignment]
+    for status in (0, 4, 0, 2):
+        callback(block(64, 1, 0.0), block(64, 1), 64, WHEN, status)
+    assert engine.xruns == 2
+
+
+class FakeStream:
+    """A PortAudio stream whose callback a thread calls until it is told to stall."""
+
+    hangs = False
+    refuses: Exception | None = None
+    calls = True
+
+    def __init__(self, callback: Any, channels: tuple[int, int], **settings: Any):
+        if self.refuses is not None:
+            raise self.refuses
+        self.callback, self.channels, self.settings = callback, channels, settings
+        self.stalled = self.ended = False
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.released = threading.Event()
+
+    def start(self) -> None:
+        if self.calls:
+            self.thread.start()
+
+    def run(self) -> None:
+        while not self.ended:
+            if not self.stalled:
+                self.callback(block(64, 1, 0.1), block(64, self.channels[1]), 64, WHEN, 0)
+            time.sleep(0.001)
+
+    def abort(self) -> None:
+        if self.hangs:
+            self.released.wait(20)
+        self.ended = True
+
+    def close(self) -> None:
+        self.ended = True
+
+
+@pytest.fixture
+def portaudio(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    class PortAudioError(Exception):
+        pass
+
+    class Stream(FakeStream):
+        pass
+
+    rows = [
+        ("Built-in", 2, 2),
+        ("USB Audio", 1, 2),
+        ("USB Audio 2", 1, 0),
+        ("Speaker", 0, 6),
+    ]
+
+    def query_devices(kind: str | None = None) -> Any:
+        devices = [
+            {
+                "index": index,
+                "name": name,
+                "max_input_channels": inputs,
+                "max_output_channels": outputs,
+                "default_samplerate": 48000.0,
+            }
+            for index, (name, inputs, outputs) in enumerate(rows)
+        ]
+        return devices if kind is None else devices[0]
+
+    fake = SimpleNamespace(
+        Stream=Stream, PortAudioError=PortAudioError, query_devices=query_devices, rows=rows
+    )
+    monkeypatch.setattr(bridge.devices, "sound_library", lambda: fake)
+    monkeypatch.setattr(bridge.audio, "sound_library", lambda: fake)
+    monkeypatch.setattr(bridge.audio, "_DEAD_AFTER_S", 0.05)
+    monkeypatch.setattr(bridge.audio, "_CLOSE_S", 0.05)
+    monkeypatch.setattr(bridge.audio, "_PROBE_S", 0.2)
+    return fake
+
+
+def opened(outputs: int = 2) -> DuplexStream:
+    devices = Device(1, "in", 1, 48000.0), Device(2, "out", outputs, 48000.0)
+    return DuplexStream(StreamSettings(*devices, rate=48000, block=0))
+
+
+def test_a_stream_learns_block_and_latency_before_it_plays(portaudio: SimpleNamespace) -> None:
+    stream = opened(outputs=6)
+    stream.settle()
+    assert stream.block == 64
+    assert stream.device_latency() == LatencyItem("device", 250.0, "declared")
+    settings = stream._stream.settings
+    assert (settings["device"], settings["samplerate"], settings["blocksize"]) == ((1, 2), 48000, 0)
+    assert stream._stream.channels == (1, 2)
+    assert stream.close()
+
+
+@pytest.mark.parametrize("seconds", [0.0, -3.0, 89478.48])
+def test_a_latency_that_makes_no_sense_is_not_shown(
+    portaudio: SimpleNamespace, seconds: float
+) -> None:
+    stream = opened()
+    stream.settle()
+    stream.close()
+    stream.callback.device_s = seconds
+    assert stream.device_latency() is None
+
+
+def watch_until_lost(stream: DuplexStream) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        stream.watch()
+        time.sleep(0.005)
+
+
+def test_a_device_that_stops_calling_is_lost(portaudio: SimpleNamespace) -> None:
+    stream = opened()
+    stream.settle()
+    for _ in range(20):
+        stream.watch()
+        time.sleep(0.005)
+    stream._stream.stalled = True
+    with pytest.raises(DeviceLost, match="stopped asking for audio"):
+        watch_until_lost(stream)
+
+
+def test_a_driver_that_hangs_is_left_behind(portaudio: SimpleNamespace) -> None:
+    portaudio.Stream.hangs = True
+    stream = opened()
+    stream.settle()
+    stream._stream.stalled = True
+    with pytest.raises(DeviceLost):
+        watch_until_lost(stream)
+    assert not stream.close()
+    stream._stream.released.set()
+
+
+def test_a_device_that_never_calls_is_lost(portaudio: SimpleNamespace) -> None:
+    portaudio.Stream.calls = False
+    with pytest.raises(DeviceLost, match="asked for no audio"):
+        opened().settle()
+
+
+def test_a_device_that_refuses_is_an_error_with_its_reason(portaudio: SimpleNamespace) -> None:
+    portaudio.Stream.refuses = portaudio.PortAudioError("Invalid sample rate")
+    with pytest.raises(AudioDeviceError, match="'out' at 48000 Hz: Invalid sample rate.*--rate"):
+        opened()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kind", "index"),
+    [
+        (None, "input", 0),
+        ("1", "input", 1),
+        ("USB Audio", "input", 1),
+        ("audio 2", "input", 2),
+        ("built", "output", 0),
+        ("speak", "output", 3),
+        ("usb", "output", 1),
+    ],
+)
+def test_a_device_is_found_by_index_name_or_part_of_it(
+    portaudio: SimpleNamespace, wanted: str | None, kind: Any, index: int
+) -> None:
+    assert find_device(wanted, kind).index == index
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kind", "fault"),
+    [
+        ("usb", "input", "2 input devices match 'usb'; choose one of 1 'USB Audio', 2"),
+        ("3", "input", "no input device matches '3'; choose one of 0 'Built-in', 1"),
+        ("piano", "output", "no output device matches 'piano'.*3 'Speaker'"),
+    ],
+)
+def test_a_device_that_cannot_be_told_lists_what_there_is(
+    portaudio: SimpleNamespace, wanted: str, kind: Any, fault: str
+) -> None:
+    with pytest.raises(AudioDeviceError, match=fault):
+        find_device(wanted, kind)
+
+
+def test_a_machine_without_devices_is_told_of_the_demo(portaudio: SimpleNamespace) -> None:
+    portaudio.rows.clear()
+    with pytest.raises(AudioDeviceError, match="umt demo"):
+        find_device(None, "input")
+
+
+def signals(frames: int) -> tuple[Audio, Audio]:
+    rng = np.random.default_rng(0)
+    return rng.random(frames, np.float32), rng.random(frames, np.float32)
+
+
+def take_all(recorder: Recorder, captured: Audio, rendered: Audio, size: int = 63) -> None:
+    for at in range(0, len(captured), size):
+        recorder.take(captured[at : at + size], rendered[at : at + size])
+
+
+def read(path: Path) -> Audio:
+    audio: Audio = soundfile.read(path, dtype="float32")[0]
+    return audio
+
+
+def test_a_take_holds_both_sides_sample_for_sample(tmp_path: Path) -> None:
+    captured, rendered = signals(3 * RATE + 17)
+    recorder = Recorder(tmp_path, RATE)
+    take_all(recorder, captured, rendered)
+    assert not recorder.paths[0].exists()
+    recorder.close()
+    np.testing.assert_array_equal(read(tmp_path / "take-001-input.wav"), captured)
+    np.testing.assert_array_equal(read(tmp_path / "take-001-output.wav"), rendered)
+    assert recorder.failure is None
+    assert recorder.lost_frames == 0
+
+
+def test_takes_are_numbered(tmp_path: Path) -> None:
+    for _ in range(2):
+        recorder = Recorder(tmp_path, RATE)
+        take_all(recorder, *signals(100))
+        recorder.close()
+    (tmp_path / "take-003-input.wav").write_bytes(b"half a take of somebody else")
+    recorder = Recorder(tmp_path, RATE)
+    assert recorder.paths[1] == tmp_path / "take-004-output.wav"
+    recorder.close()
+
+
+def test_a_take_without_sound_leaves_no_files(tmp_path: Path) -> None:
+    Recorder(tmp_path, RATE).close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_too_slow_leaves_silence_and_keeps_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge.recorder, "_RING_S", 8.0)
+    monkeypatch.setattr(bridge.recorder, "_POLL_S", 60.0)
+    recorder = Recorder(tmp_path, RATE)
+    captured, rendered = signals(12 * RATE)
+    take_all(recorder, captured, rendered)
+    recorder.close()
+    assert recorder.lost_frames == 8 * RATE
+    kept = slice(recorder.lost_frames, None)
+    for path, sent in zip(recorder.paths, (captured, rendered), strict=True):
+        found = read(path)
+        assert len(found) == len(sent)
+        assert not found[: recorder.lost_frames].any()
+        np.testing.assert_array_equal(found[kept], sent[kept])
+
+
+def test_a_full_disk_ends_the_take_and_keeps_what_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge.recorder, "_POLL_S", 60.0)
+    recorder = Recorder(tmp_path, RATE)
+    take_all(recorder, *signals(3 * RATE))
+    writer = recorder._writers[1]
+    write = writer.write
+
+    def fill_up(audio: Audio) -> None:
+        if writer.frames >= RATE:
+            raise AudioFileError("cannot write: the disk is full")
+        write(audio)
+
+    monkeypatch.setattr(writer, "write", fill_up)
+    recorder.close()
+    assert "after 1.0 s" in str(recorder.failure)
+    assert "disk is full" in str(recorder.failure)
+    assert len(read(recorder.paths[1])) == RATE
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_music(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(AudioFileError, match="cannot write"):
+        Recorder(tmp_path / "file", RATE)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_status_line_is_drawn_or_written(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bridge.status.on_terminal", lambda: terminal)
+    config = echo_config()
+    bundle = echo_bundle(config)
+    engine = Engine(bundle, echo_backend(config), 48000, 64, mailbox=Mailbox(domains=2))
+    engine.mailbox.replace(domain=1)
+    with StatusLine(bundle, engine, LatencyItem("device", 10.0, "declared")) as status:
+        status.update()
+        status.update()
+    engine.close()
+    shown = capsys.readouterr().err
+    assert "echo1 | in -120.0 dB | out -120.0 dB | hop p99 0.0 of 5 ms" in shown
+    assert f"latency {1e3 * engine.delay_s + 10:.1f} ms" in shown

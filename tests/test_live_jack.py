@@ -1,0 +1,132 @@
+"""``umt live`` end to end on a JACK server without hardware, steered by liblo."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.bundle import Bundle, save_bundle
+from model.config import LEVELS, SILENCE
+from tests.command_line import Said, start_umt
+from tests.jack import PERIOD, RATE, JackServer, jack_server, wait_until
+from tests.live_session import Session, distances, play_session
+
+SECONDS = 6.0
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("oscsend") is None, reason="oscsend is not installed (Debian package liblo-tools)"
+)
+
+
+@pytest.fixture(scope="module")
+def bundle_path(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Domain ``a`` is loud noise; ``b`` is made to whisper, as untrained voices are all alike."""
+    path = tmp_path_factory.mktemp("bundle")
+    quiet = -0.5 * np.square((np.arange(LEVELS) - SILENCE) / 12.0)
+    whisper = {**tiny_bundle.decoders["b"], "head.logits.bias": quiet.astype(np.float32)}
+    save_bundle(replace(tiny_bundle, decoders={**tiny_bundle.decoders, "b": whisper}), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JackServer]:
+    with (
+        pytest.MonkeyPatch.context() as environment,
+        jack_server(tmp_path_factory.mktemp("jack")) as running,
+    ):
+        for name, value in running.environment.items():
+            environment.setenv(name, value)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def session(
+    server: JackServer, bundle_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Session:
+    return play_session(server, bundle_path, "b", SECONDS, tmp_path_factory.mktemp("session"))
+
+
+def rms(audio: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(audio, dtype=np.float64))))
+
+
+def test_the_translation_is_heard(session: Session) -> None:
+    for start in range(RATE, len(session.heard) - RATE, RATE):
+        assert rms(session.heard[start : start + RATE]) > 1e-3
+
+
+def test_the_switch_is_heard(session: Session) -> None:
+    within, between = distances(session)
+    assert between > 2 * within
+
+
+def test_sigterm_ends_it_in_good_order(session: Session) -> None:
+    assert session.status == 0, session.said
+    assert "Traceback" not in session.said
+
+
+def test_both_sides_are_recorded(session: Session) -> None:
+    assert len(session.recorded_input) == len(session.recorded_output)
+    assert len(session.recorded_input) >= len(session.heard) - RATE
+    assert find(session.recorded_input, session.played) is not None
+    assert find(session.recorded_output, session.heard) is not None
+
+
+def find(recorded: np.ndarray, sought: np.ndarray) -> int | None:
+    """Where half a second of ``sought``, from its middle on, is in ``recorded``, bit for bit."""
+    piece = sought[len(sought) // 2 :][: RATE // 2].astype(np.float32)
+    starts = np.flatnonzero(recorded[: -len(piece)] == piece[0])
+    hits = [int(n) for n in starts if np.array_equal(recorded[n : n + len(piece)], piece)]
+    return hits[0] if hits else None
+
+
+def test_the_status_line_tells_the_essentials(session: Session) -> None:
+    last = [line for line in session.said.splitlines() if "latency" in line][-1]
+    for text in ("b | in", "out", "hop p99", "misses", "xruns", "ms"):
+        assert text in last
+    assert f"blocks of {PERIOD}" in session.said
+
+
+def test_a_device_that_stops_is_an_error_and_the_recording_is_kept(
+    bundle_path: Path, tmp_path: Path
+) -> None:
+    with jack_server(tmp_path) as server:
+        options = ("--bundle", bundle_path, "--osc-port", 0, "--record", tmp_path / "takes")
+        process = start_umt(
+            "live", "--in", "system", "--out", "system", *options, env=server.environment
+        )
+        part = tmp_path / "takes" / ".take-001-output.wav.part"
+        wait_until(lambda: part.exists() and part.stat().st_size > 1000, 120, "a recording")
+        server.process.kill()
+        out, err = process.communicate(timeout=30)
+    # libjack writes lines of its own; ours is the one that explains.
+    ours = "\n".join(line for line in err.splitlines() if line.startswith("umt: "))
+    said = Said(process.returncode, out, ours)
+    assert said.status == 1
+    assert "stopped asking for audio" in said.complaint
+    names = sorted(path.name for path in (tmp_path / "takes").iterdir())
+    assert names == ["take-001-input.wav", "take-001-output.wav"]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--in", "nonsense"), "no input device matches 'nonsense'"),
+        (("--in", "system", "--out", "system", "--rate", "44100"), "44100 Hz"),
+        (("--in", "system", "--out", "system", "--record", "/proc/takes"), "cannot write"),
+    ],
+)
+def test_what_cannot_be_opened_is_one_line(
+    server: JackServer, bundle_path: Path, options: tuple[str, ...], reason: str
+) -> None:
+    arguments = ("--bundle", bundle_path, "--osc-port", 0, *options)
+    process = start_umt("live", *arguments, env=server.environment)
+    out, err = process.communicate(timeout=60)
+    said = Said(process.returncode, out, err)
+    assert said.status == 1
+    assert reason in said.complaint

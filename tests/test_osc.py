@@ -1,0 +1,522 @@
+"""OSC: every address to the letter, and nothing a network can send stops it."""
+
+from __future__ import annotations
+
+import select
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
+from pythonosc.osc_message import OscMessage
+from pythonosc.osc_message_builder import OscMessageBuilder
+from pythonosc.udp_client import SimpleUDPClient
+
+from bridge.osc import OscServer
+from bridge.oscpackets import MalformedPacket, Message, messages_of, packet_of
+from model.bundle import Bundle
+from model.errors import UmtError
+from realtime.controls import SETTINGS_BY_PATH, Controls, Mailbox
+
+WAIT_S = 5.0
+
+
+def packet(address: str, *arguments: Any) -> bytes:
+    builder = OscMessageBuilder(address)
+    for argument in arguments:
+        builder.add_arg(argument)
+    return bytes(builder.build().dgram)
+
+
+def typed(address: str, tags: str, payload: bytes = b"") -> bytes:
+    def padded(text: bytes) -> bytes:
+        return text + b"\0" * (4 - len(text) % 4)
+
+    return padded(address.encode()) + padded(tags.encode()) + payload
+
+
+def bundle_of(*contents: bytes, time_tag: int = 1) -> bytes:
+    parts = [struct.pack(">i", len(content)) + content for content in contents]
+    return b"#bundle\0" + struct.pack(">Q", time_tag) + b"".join(parts)
+
+
+class Sender:
+    """A plain UDP socket: what it sends is answered to it."""
+
+    def __init__(self, server: OscServer):
+        self.server = server
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.connect((server.host, server.port))
+        self.socket.settimeout(WAIT_S)
+
+    def send(self, datagram: bytes) -> None:
+        self.socket.send(datagram)
+
+    def heard(self) -> tuple[Any, ...]:
+        message = OscMessage(self.socket.recv(65536))
+        return (message.address, *message.params)
+
+    def ask(self, address: str, *arguments: Any) -> tuple[Any, ...]:
+        self.send(packet(address, *arguments))
+        return self.heard()
+
+    def sync(self) -> None:
+        """Return once everything sent so far has been carried out, with no other answer waiting."""
+        token = time.monotonic_ns() % 2**31
+        assert self.ask("/umt/ping", token) == ("/umt/pong", token)
+
+
+def drain(waiting: socket.socket) -> None:
+    """Throw away what has come in."""
+    while select.select([waiting], [], [], 0)[0]:
+        waiting.recv(65536)
+
+
+@pytest.fixture
+def mailbox(tiny_bundle: Bundle) -> Mailbox:
+    return Mailbox(domains=len(tiny_bundle.domains))
+
+
+@pytest.fixture
+def server(tiny_bundle: Bundle, mailbox: Mailbox) -> Iterator[OscServer]:
+    with OscServer(tiny_bundle, mailbox, port=0) as running:
+        yield running
+
+
+@pytest.fixture
+def sender(server: OscServer) -> Iterator[Sender]:
+    sender = Sender(server)
+    yield sender
+    sender.socket.close()
+
+
+@pytest.mark.parametrize("domain", ["b", 1, 1.0])
+def test_the_domain_is_set_by_name_or_index(sender: Sender, mailbox: Mailbox, domain: Any) -> None:
+    sender.send(packet("/umt/domain", domain))
+    sender.sync()
+    assert mailbox.latest.domain == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "value", "expected"),
+    [
+        ("/umt/mix", 0.25, Controls(mix=0.25)),
+        ("/umt/mix", 1, Controls(mix=1.0)),
+        ("/umt/mix", 0, Controls(mix=0.0)),
+        ("/umt/temperature", 2, Controls(temperature=2.0)),
+        ("/umt/gain/in", -6, Controls(gain_in=-6.0)),
+        ("/umt/gain/out", 12.5, Controls(gain_out=12.5)),
+    ],
+)
+def test_a_control_takes_floats_and_integers(
+    sender: Sender, mailbox: Mailbox, address: str, value: float, expected: Controls
+) -> None:
+    sender.send(packet(address, value))
+    sender.sync()
+    assert mailbox.latest == expected
+
+
+def test_doubles_and_long_integers_are_numbers(sender: Sender, mailbox: Mailbox) -> None:
+    sender.send(typed("/umt/mix", ",d", struct.pack(">d", 0.5)))
+    sender.send(typed("/umt/domain", ",h", struct.pack(">q", 2)))
+    sender.sync()
+    assert mailbox.latest == Controls(mix=0.5, domain=2)
+
+
+def test_every_control_has_an_address_and_a_state(sender: Sender) -> None:
+    sender.send(packet("/umt/get"))
+    states = [sender.heard() for _ in SETTINGS_BY_PATH]
+    assert states == [
+        ("/umt/state", "domain", "a"),
+        ("/umt/state", "mix", 1.0),
+        ("/umt/state", "temperature", 1.0),
+        ("/umt/state", "gain/in", 0.0),
+        ("/umt/state", "gain/out", 0.0),
+    ]
+    sender.sync()
+
+
+def test_get_answers_what_it_is_asked_for(sender: Sender) -> None:
+    sender.send(packet("/umt/domain", "c"))
+    sender.send(packet("/umt/get", "/umt/gain/in", "domain"))
+    assert sender.heard() == ("/umt/state", "gain/in", 0.0)
+    assert sender.heard() == ("/umt/state", "domain", "c")
+    address, asked, reason = sender.ask("/umt/get", "nonsense")
+    assert (address, asked) == ("/umt/error", "/umt/get")
+    assert "nonsense" in reason
+    assert "temperature" in reason
+
+
+def test_ping_gives_the_same_arguments_back_byte_by_byte(sender: Sender) -> None:
+    payload = b",ifsbTFNIhdtcm[ii]\0\0" + bytes(range(4)) + struct.pack(">f", 0.1)
+    payload += b"text\0\0\0\0" + struct.pack(">i", 3) + b"abc\0" + bytes(8 + 8 + 8 + 4 + 4 + 8)
+    sender.send(b"/umt/ping\0\0\0" + payload)
+    assert sender.socket.recv(4096) == b"/umt/pong\0\0\0" + payload
+
+
+@pytest.mark.parametrize(
+    ("address", "arguments", "reason"),
+    [
+        ("/umt/mix", (1.5,), "0 to 1"),
+        ("/umt/mix", (-0.1,), "0 to 1"),
+        ("/umt/mix", (float("nan"),), "nan"),
+        ("/umt/mix", (float("inf"),), "inf"),
+        ("/umt/mix", ("loud",), "loud"),
+        ("/umt/mix", (True,), "True"),
+        ("/umt/mix", (), "one argument"),
+        ("/umt/mix", (0.5, 0.5), "one argument"),
+        ("/umt/temperature", (0.0,), "0.05"),
+        ("/umt/domain", ("nope",), "a, b, c"),
+        ("/umt/domain", (3,), "a, b, c"),
+        ("/umt/domain", (-1,), "-1"),
+        ("/umt/domain", (1.5,), "1.5"),
+        ("/umt/domain", (float("nan"),), "nan"),
+        ("/umt/domain", (b"blob",), "blob"),
+        ("/umt/nothing", (1,), "unknown"),
+        ("/", (), "unknown"),
+    ],
+)
+def test_what_cannot_be_done_is_answered_with_the_reason(
+    sender: Sender, mailbox: Mailbox, address: str, arguments: tuple[Any, ...], reason: str
+) -> None:
+    answer = sender.ask(address, *arguments)
+    assert answer[:2] == ("/umt/error", address)
+    assert reason in answer[2]
+    assert mailbox.latest == Controls()
+
+
+def test_a_message_without_type_tags_has_no_arguments(sender: Sender) -> None:
+    sender.send(b"/umt/mix\0\0\0\0")
+    assert sender.heard()[:2] == ("/umt/error", "/umt/mix")
+
+
+def test_answers_are_never_answered(server: OscServer, sender: Sender) -> None:
+    for address in ("/umt/error", "/umt/state", "/umt/pong"):
+        sender.send(packet(address, "/umt/mix", "unknown address"))
+    sender.sync()
+    assert server.addresses.refused == 0
+
+
+def test_answers_go_to_whoever_asked(server: OscServer) -> None:
+    senders = [Sender(server) for _ in range(3)]
+    for number, sender in enumerate(senders):
+        sender.send(packet("/umt/ping", number))
+    for number, sender in enumerate(senders):
+        assert sender.heard() == ("/umt/pong", number)
+        sender.socket.close()
+
+
+@pytest.mark.parametrize("time_tag", [0, 1, 2**32, 2**64 - 1])
+def test_bundles_apply_at_once_whatever_their_time(
+    sender: Sender, mailbox: Mailbox, time_tag: int
+) -> None:
+    inner = bundle_of(packet("/umt/mix", 0.75), time_tag=1)
+    outer = bundle_of(packet("/umt/mix", 0.5), packet("/umt/domain", "b"), inner, time_tag=time_tag)
+    sender.send(outer)
+    sender.sync()
+    assert mailbox.latest == Controls(mix=0.75, domain=1)
+
+
+def test_a_bundle_of_changes_is_one_change(
+    sender: Sender, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes: list[dict[str, object]] = []
+    replace = mailbox.replace
+
+    def watched(**new: object) -> Controls:
+        changes.append(new)
+        return replace(**new)
+
+    monkeypatch.setattr(mailbox, "replace", watched)
+    sender.send(bundle_of(packet("/umt/mix", 0.5), packet("/umt/mix", 9), packet("/umt/domain", 2)))
+    assert sender.heard()[:2] == ("/umt/error", "/umt/mix")
+    sender.sync()
+    assert changes == [{"mix": 0.5, "domain": 2}]
+
+
+def test_get_in_a_bundle_sees_what_stands_before_it(sender: Sender) -> None:
+    sender.send(bundle_of(packet("/umt/mix", 0.5), packet("/umt/get", "mix")))
+    assert sender.heard() == ("/umt/state", "mix", 0.5)
+
+
+GOOD = packet("/umt/mix", 0.5)
+FLOAT = struct.pack(">f", 0.5)
+MALFORMED = {
+    "empty": b"",
+    "one byte": b"/",
+    "no terminator": b"/umt/mix",
+    "noise": bytes(range(200, 256)),
+    "type tags without a comma": b"/umt/mix\0\0\0\0f\0\0\0" + FLOAT,
+    "type tags without end": b"/umt/mix\0\0\0\0,fff",
+    "argument missing": typed("/umt/mix", ",f"),
+    "argument cut off": typed("/umt/mix", ",f", FLOAT[:2]),
+    "text without end": typed("/umt/domain", ",s", b"abcd"),
+    "text that is not UTF-8": typed("/umt/domain", ",s", b"\xff\xfe\xfd\0"),
+    "address that is not UTF-8": b"/\xff\xfe\0,\0\0\0",
+    "blob of negative size": typed("/umt/mix", ",b", b"\xff\xff\xff\xff"),
+    "blob of huge size": typed("/umt/mix", ",b", b"\x7f\xff\xff\xff"),
+    "unknown type shifting the rest": typed("/umt/mix", ",qf", bytes(8) + FLOAT),
+    "array not closed": typed("/umt/mix", ",[f", FLOAT),
+    "array not opened": typed("/umt/mix", ",f]", FLOAT),
+    "message too long": typed("/umt/ping", ",b", struct.pack(">i", 5000) + bytes(5000)),
+    "bundle without a time": b"#bundle\0",
+    "bundle with half a time": b"#bundle\0\0\0\0\0",
+    "bundle element of negative size": bundle_of() + struct.pack(">i", -4),
+    "bundle element stepping back": bundle_of() + struct.pack(">i", -8),
+    "bundle element of no size": bundle_of() + bytes(4),
+    "bundle element too long": bundle_of() + struct.pack(">i", 64) + GOOD,
+    "bundle that ends in a size": bundle_of(GOOD) + b"\0\0",
+    "bundle of noise": bundle_of(b"abcd"),
+    "good message beside a bad one": bundle_of(GOOD, b"abcd"),
+    "pattern *": packet("/umt/*", 1),
+    "pattern ?": packet("/umt/mi?", 1),
+    "pattern []": packet("/umt/[m]ix", 1),
+    "pattern {}": packet("/umt/{mix,domain}", 1),
+    "pattern that takes exponential time": packet("/umt/**/***/" + 24 * "*", 1),
+}
+
+
+def nested(levels: int) -> bytes:
+    content = GOOD
+    for _ in range(levels):
+        content = bundle_of(content)
+    return content
+
+
+@pytest.mark.parametrize("name", [*MALFORMED, "nested 9 deep", "nested 1,200 deep"])
+def test_a_malformed_packet_is_counted_and_dropped(
+    server: OscServer, sender: Sender, mailbox: Mailbox, name: str
+) -> None:
+    deep = {"nested 9 deep": nested(9), "nested 1,200 deep": nested(1200)}
+    sender.send((MALFORMED | deep)[name])
+    sender.sync()
+    assert server.counts.malformed == 1
+    assert mailbox.latest == Controls()
+    sender.send(GOOD)
+    sender.sync()
+    assert mailbox.latest == Controls(mix=0.5)
+
+
+def test_bundles_may_nest_a_little(sender: Sender, mailbox: Mailbox) -> None:
+    sender.send(nested(8))
+    sender.sync()
+    assert mailbox.latest.mix == 0.5
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=200))
+def test_bytes_are_read_or_refused(noise: bytes) -> None:
+    for prefix in (b"", b"/umt/mix\0\0\0\0,", b"#bundle\0" + bytes(8)):
+        try:
+            messages_of(prefix + noise)
+        except MalformedPacket:
+            continue
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_a_damaged_packet_is_read_or_refused(data: st.DataObject) -> None:
+    sound = bytearray(bundle_of(packet("/umt/domain", "b", b"blob", 1, 0.5, True), nested(2)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        sound[data.draw(st.integers(0, len(sound) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        messages_of(bytes(sound[: data.draw(st.integers(0, len(sound)))]))
+    except MalformedPacket:
+        return
+
+
+osc_arguments = st.one_of(
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(width=32, allow_nan=False),
+    st.booleans(),
+    st.none(),
+    st.binary(min_size=1, max_size=20),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(osc_arguments, max_size=6))
+def test_what_python_osc_writes_is_read_as_it_was_meant(arguments: list[Any]) -> None:
+    (message,) = messages_of(packet("/umt/ping", *arguments))
+    assert message.address == "/umt/ping"
+    assert list(message.arguments) == arguments
+    assert packet_of("/umt/ping", (), message.payload) == packet("/umt/ping", *arguments)
+
+
+def test_bundles_of_python_osc_are_read_in_order() -> None:
+    builder = OscBundleBuilder(IMMEDIATELY)
+    for value in (1, 2, 3):
+        message = OscMessageBuilder("/umt/domain")
+        message.add_arg(value)
+        builder.add_content(message.build())
+    read = messages_of(builder.build().dgram)
+    assert [message.arguments for message in read] == [(1,), (2,), (3,)]
+
+
+def test_a_python_osc_client_steers(server: OscServer, sender: Sender, mailbox: Mailbox) -> None:
+    with closing(SimpleUDPClient(server.host, server.port)) as client:
+        client.send_message("/umt/domain", "c")
+        client.send_message("/umt/mix", [0.5])
+        sender.sync()
+    assert mailbox.latest == Controls(domain=2, mix=0.5)
+
+
+FLOOD = """
+import socket, struct, sys
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sender.connect(("127.0.0.1", int(sys.argv[1])))
+for number in range(20_000):
+    sender.send(b"/umt/mix\\0\\0\\0\\0,f\\0\\0" + struct.pack(">f", number / 20_000))
+"""
+
+
+def test_a_flood_is_absorbed_newest_first(
+    server: OscServer, sender: Sender, mailbox: Mailbox
+) -> None:
+    threads = threading.active_count()
+    sender.socket.settimeout(0.3)
+    cpu = time.process_time()
+    flood = subprocess.Popen([sys.executable, "-c", FLOOD, str(server.port)])
+    waits = []
+    while flood.poll() is None:
+        began = time.monotonic()
+        try:
+            sender.ask("/umt/ping", "through the flood")
+        except TimeoutError:
+            # A ping may be among what a flood drops; the server must not be.
+            continue
+        waits.append(time.monotonic() - began)
+        assert threading.active_count() == threads
+    assert flood.returncode == 0
+    time.sleep(0.1)
+    sender.socket.settimeout(WAIT_S)
+    drain(sender.socket)
+    sender.send(packet("/umt/mix", 0.125))
+    sender.sync()
+    assert mailbox.latest.mix == 0.125
+    assert time.process_time() - cpu < 2.0
+    assert waits
+
+
+def test_a_flood_costs_a_bounded_number_of_changes(mailbox: Mailbox, tiny_bundle: Bundle) -> None:
+    """Everything waits in the socket at once, as if the server had slept through the flood."""
+    idle = OscServer(tiny_bundle, mailbox, port=0)
+    sender = Sender(idle)
+    for number in range(100):
+        sender.send(packet("/umt/mix", number / 100))
+        sender.send(packet("/umt/ping", number))
+    kept = idle._bounded(idle._drained())
+    carried = [datagram for datagram, _ in kept]
+    idle.close()
+    sender.socket.close()
+    assert len(carried) <= 32
+    mixes = [m for datagram in carried for m in messages_of(datagram) if m.address == "/umt/mix"]
+    assert [message.arguments for message in mixes] == [pytest.approx((0.99,))]
+    assert carried[-1] == packet("/umt/ping", 99)
+    assert idle.counts.superseded == 200 - len(carried)
+
+
+def test_a_few_messages_are_all_carried_out_in_order(sender: Sender) -> None:
+    for number in range(20):
+        sender.send(packet("/umt/mix", number / 20))
+        sender.send(packet("/umt/get", "mix"))
+        assert sender.heard() == ("/umt/state", "mix", pytest.approx(number / 20))
+
+
+def test_a_taken_port_is_one_clear_error(server: OscServer, tiny_bundle: Bundle) -> None:
+    with pytest.raises(UmtError, match=f"{server.port}.*--osc-port"):
+        OscServer(tiny_bundle, Mailbox(), port=server.port)
+
+
+def test_it_listens_on_this_machine_alone(server: OscServer) -> None:
+    assert server.host == "127.0.0.1"
+
+
+def test_closing_frees_the_port_and_ends_the_thread(tiny_bundle: Bundle) -> None:
+    threads = threading.active_count()
+    first = OscServer(tiny_bundle, Mailbox(), port=0)
+    first.start()
+    first.close()
+    first.close()
+    assert threading.active_count() == threads
+    OscServer(tiny_bundle, Mailbox(), port=first.port).close()
+
+
+def test_a_fault_of_ours_costs_one_packet(
+    server: OscServer,
+    sender: Sender,
+    mailbox: Mailbox,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(message: Message, outcome: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setitem(server.addresses.handlers, "/umt/domain", fail)
+    sender.send(packet("/umt/domain", "b"))
+    sender.send(GOOD)
+    sender.sync()
+    assert mailbox.latest.mix == 0.5
+    assert "a bug" in caplog.text
+
+
+needs_liblo = pytest.mark.skipif(
+    not (shutil.which("oscsend") and shutil.which("oscdump")),
+    reason="oscsend and oscdump are not installed (Debian package liblo-tools)",
+)
+
+
+@needs_liblo
+def test_liblo_oscsend_steers(server: OscServer, sender: Sender, mailbox: Mailbox) -> None:
+    for line in ("/umt/domain s b", "/umt/mix f 0.25", "/umt/gain/in i 3"):
+        command = ["oscsend", "127.0.0.1", str(server.port), *line.split()]
+        subprocess.run(command, check=True, timeout=WAIT_S)
+    sender.sync()
+    assert mailbox.latest == Controls(domain=1, mix=0.25, gain_in=3.0)
+
+
+@contextmanager
+def oscdump(port: int, log: Path) -> Iterator[None]:
+    with log.open("wb") as file:
+        process = subprocess.Popen(["oscdump", "-L", str(port)], stdout=file)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(WAIT_S)
+
+
+@needs_liblo
+def test_liblo_oscdump_reads_the_answers(server: OscServer, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path / "oscdump.log"
+    asked = [Message("/umt/get", ("domain",)), Message("/umt/x", ())]
+    deadline = time.monotonic() + WAIT_S
+    with oscdump(port, log), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+        # Sent until oscdump listens: it says nothing when it begins.
+        while "/umt/error" not in log.read_text() and time.monotonic() < deadline:
+            for answer in server.addresses.carry_out(asked):
+                out.sendto(answer, ("127.0.0.1", port))
+            time.sleep(0.05)
+    said = log.read_text()
+    assert '/umt/state ss "domain" "a"' in said
+    assert '/umt/error ss "/umt/x" "unknown address"' in said
+
+
+def test_the_addresses_are_these_and_no_others(server: OscServer) -> None:
+    controls = {"/umt/domain", "/umt/mix", "/umt/temperature", "/umt/gain/in", "/umt/gain/out"}
+    assert set(server.addresses.handlers) == controls | {"/umt/get", "/umt/ping"}
