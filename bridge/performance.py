@@ -24,7 +24,7 @@ _PRIORITY = 55
 
 
 def example_path() -> Path:
-    """The performance that comes with the package: a tune on a tin whistle."""
+    """The performance that comes with the package: a tune on a harmonica."""
     return Path(str(resources.files("bridge"))) / "example" / "performance.flac"
 
 

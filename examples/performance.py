@@ -1,7 +1,7 @@
-"""Plays the example performance: a tune written for this project, on a tin whistle.
+"""Plays the example performance: a tune written for this project, on a harmonica.
 
 The result is ``bridge/example/performance.flac``, the sound that ``umt demo`` translates. The
-whistle is in none of the built-in domains. Needs fluidsynth and the MuseScore General SoundFont:
+harmonica is in none of the built-in domains. Needs fluidsynth and the MuseScore General SoundFont:
 
     python examples/performance.py bridge/example/performance.flac
 """
@@ -18,21 +18,21 @@ from training.render import SYNTH_RATE, Voice, at_loudness, synthesise, trimmed
 from training.scores import SEMITONE_OF_STEP, Note
 from training.sources import GENERAL_SOUNDFONT, find_soundfont
 
-TIN_WHISTLE = 78
+HARMONICA = 22
 QUARTERS_PER_MINUTE = 92.0
 SEED = 7
 PLAYER = Manner(rubato=0.05, jitter_s=0.008, articulation=(0.9, 1.0), swell=12.0, ritardando=0.35)
 
 # Pitch and length in quarter notes; R is a rest. Four phrases of two measures, in E minor.
 TUNE = """
-B4 1/2  E5 1  G5 1/2  F#5 1/2  E5 1  B4 1/2
-D5 3/2  E5 1/2  B4 3/2  R 1/2
-C5 1/2  D5 1/2  E5 1  A5 3/2  G5 1/2
-F#5 1  D5 1/2  E5 1/2  F#5 3/2  R 1/2
-B5 1  A5 1/2  G5 1/2  A5 3/4  F#5 1/4  D5 1
-G5 1  F#5 1/2  E5 1/2  C5 1  E5 1
-D5 1/2  E5 1/2  F#5 1/2  A5 1/2  G5 3/2  F#5 1/2
-E5 1  D#5 1/2  F#5 1/2  E5 3
+B3 1/2  E4 1  G4 1/2  F#4 1/2  E4 1  B3 1/2
+D4 3/2  E4 1/2  B3 3/2  R 1/2
+C4 1/2  D4 1/2  E4 1  A4 3/2  G4 1/2
+F#4 1  D4 1/2  E4 1/2  F#4 3/2  R 1/2
+B4 1  A4 1/2  G4 1/2  A4 3/4  F#4 1/4  D4 1
+G4 1  F#4 1/2  E4 1/2  C4 1  E4 1
+D4 1/2  E4 1/2  F#4 1/2  A4 1/2  G4 3/2  F#4 1/2
+E4 1  D#4 1/2  F#4 1/2  E4 3
 """
 
 
@@ -58,7 +58,7 @@ def performance() -> list[Played]:
 def main(target: Path) -> None:
     """Render the performance and write it to ``target``, 48 kHz mono."""
     soundfont = find_soundfont(GENERAL_SOUNDFONT, Path("data/packages"))
-    sound = synthesise(performance(), {0: Voice(TIN_WHISTLE)}, soundfont)
+    sound = synthesise(performance(), {0: Voice(HARMONICA)}, soundfont)
     sound = at_loudness(trimmed(sound, SYNTH_RATE), SYNTH_RATE)
     target.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(target, sound, SYNTH_RATE, subtype="PCM_16", format="FLAC")

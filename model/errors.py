@@ -18,7 +18,7 @@ class BundleError(UmtError):
 
 
 class UnknownDomain(UmtError):
-    """A domain was asked for that the loaded bundle does not hold."""
+    """A domain was asked for that the loaded bundle, or umt itself, does not have."""
 
 
 class BackendUnavailable(UmtError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,7 @@ EPILOG = (
     "Example: umt train --out runs/mine --minutes 120; later: umt train --out runs/mine --resume"
 )
 LINE_EVERY_S = 30.0
+CHANGED_BY_RESUME = {"steps", "learning_rate"}
 
 
 def train(
@@ -62,7 +63,8 @@ def train(
         typer.Option(metavar="N", min=0, help="Steps with one decoder for all.  [default: 0]"),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(metavar="X", help="Of Adam.  [default: 0.001]")
+        float | None,
+        typer.Option(metavar="X", help="Of Adam; with --resume, a new one.  [default: 0.001]"),
     ] = None,
     confusion_weight: Annotated[
         float | None, typer.Option(metavar="X", min=0, help="Lambda of loss (1).  [default: 0.01]")
@@ -96,7 +98,8 @@ def train(
 
     given = {
         "profile": profile,
-        "domains": tuple(domain) if domain else None,
+        "domain": domain or None,
+        "steps": steps,
         "batch": batch,
         "segment_hops": segment_hops,
         "shared_steps": shared_steps,
@@ -106,12 +109,14 @@ def train(
         "seed": seed,
     }
     with joined_world(threads) as world:
-        settings = _settings(out, data_dir, resume, given, steps)
+        settings = _settings(out, data_dir, resume, given)
         recordings = _recordings(data_dir, settings.domains)
         limits = RunLimits(
             minutes=minutes, save_minutes=save_minutes, preview_minutes=preview_minutes
         )
-        with progress_bar() as bar:
+        bar = progress_bar()
+        bar.disable = bar.disable or not world.leads
+        with bar:
             task = bar.add_task("training", total=settings.steps)
 
             def draw(done: int, text: str) -> None:
@@ -126,34 +131,30 @@ def train(
 
 
 def _settings(
-    out: Path,
-    data_dir: Path,
-    resume: bool,
-    given: Mapping[str, object],
-    steps: int | None,
+    out: Path, data_dir: Path, resume: bool, given: Mapping[str, object]
 ) -> TrainSettings:
     """The settings of the run in ``out``, or of a new one."""
     from dataclasses import replace
 
     from model import config
     from training.checkpoint import has_checkpoint, load_checkpoint
-    from training.corpus import load_corpus
+    from training.manifest import manifest_path, read_manifest
     from training.settings import TrainSettings
 
-    chosen = {name: value for name, value in given.items() if value is not None}
-    if steps is not None:
-        chosen["steps"] = steps
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if resume:
         saved, _ = load_checkpoint(out)
-        if set(chosen) - {"steps"}:
-            options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(chosen))
+        kept = sorted(set(chosen) - CHANGED_BY_RESUME)
+        if kept:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in kept)
             raise UsageError(f"--resume keeps the run's settings; leave out {options}")
-        return replace(saved, steps=steps or saved.steps)
+        return replace(saved, **chosen)
     if has_checkpoint(out):
         raise UsageError(f"{out} holds a run already; add --resume to go on with it")
-    chosen["config"] = config.profile(str(chosen.pop("profile", "live")))
-    chosen.setdefault("domains", load_corpus(data_dir).names)
-    return TrainSettings(**chosen)  # type: ignore[arg-type]
+    chosen["config"] = config.profile(chosen.pop("profile", "live"))
+    prepared = read_manifest(manifest_path(data_dir)).domains
+    names = chosen.pop("domain", [domain.name for domain in prepared])
+    return TrainSettings(domains=tuple(names), **chosen)
 
 
 def _recordings(data_dir: Path, domains: tuple[str, ...]) -> Recordings:
