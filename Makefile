@@ -34,7 +34,9 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "umt needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "setting up $(VENV) with $$($(PYTHON) --version)"
-	@$(PYTHON) -m venv $(VENV) || { $(call apt,python3-venv) && $(PYTHON) -m venv $(VENV); }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { $(call apt,python3-venv) && $(PYTHON) -m venv --clear $(VENV); } || { rm -rf $(VENV); \
+	    echo "could not make $(VENV): install venv for $(PYTHON) (Debian: python3-venv)"; exit 1; }
 
 $(VENV)/core.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing umt-live and the packages it plays with (no torch)"
@@ -56,7 +58,7 @@ system:
 apt = { command -v apt-get >/dev/null && \
 	{ [ "$$(id -u)" = 0 ] && run= || { command -v sudo >/dev/null && sudo -n true && run=sudo; }; } && \
 	echo "installing Debian packages: $(1)" && $$run apt-get update -qq && \
-	DEBIAN_FRONTEND=noninteractive $$run apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }
+	$$run env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }
 
 clean:
 	rm -rf $(VENV) build *.egg-info demo-out

@@ -90,14 +90,15 @@ class Addresses:
         outcome.changes["domain"] = self.bundle.domain_index(wanted)
 
     def _get(self, message: Message, outcome: Outcome) -> None:
-        names = [str(name).removeprefix(PREFIX) for name in message.arguments]
+        # Each name once: a packet must not ask for more answers than there are values.
+        names = dict.fromkeys(str(name).removeprefix(PREFIX) for name in message.arguments)
         controls = self.mailbox.latest.replace(**outcome.changes)
         values = [(name, self._value(name, controls)) for name in names or SETTINGS_BY_PATH]
         for name, value in values:
             outcome.answer("/umt/state", name, value)
 
     def _ping(self, message: Message, outcome: Outcome) -> None:
-        outcome.answers.append(packet_of("/umt/pong", (), message.payload))
+        outcome.answers.append(packet_of("/umt/pong", (), message.payload or None))
 
     def _value(self, path: str, controls: Controls) -> Any:
         if path not in SETTINGS_BY_PATH:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+_WORTH_A_LINE_S = 1.5
 
 
 def on_terminal() -> bool:
@@ -37,15 +40,27 @@ def show(table: Table) -> None:
 
 @contextmanager
 def working(task: str) -> Iterator[None]:
-    """A spinner, or a line, around something that takes a while."""
+    """A spinner around something that may take a while, or a line or two if it does."""
     if on_terminal():
         with Console(stderr=True).status(task):
             yield
         return
-    note(f"{task} ...")
     started = time.monotonic()
-    yield
-    note(f"{task}: {time.monotonic() - started:.1f} s")
+    said = threading.Event()
+
+    def say_so() -> None:
+        said.set()
+        note(f"{task} ...")
+
+    line = threading.Timer(_WORTH_A_LINE_S, say_so)
+    line.start()
+    try:
+        yield
+    finally:
+        line.cancel()
+        line.join()
+    if said.is_set():
+        note(f"{task}: {time.monotonic() - started:.1f} s")
 
 
 def progress_bar() -> Progress:

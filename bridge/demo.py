@@ -20,6 +20,7 @@ from pythonosc.udp_client import SimpleUDPClient
 from bridge.osc import OscServer
 from bridge.performance import PacedPlayer
 from model.bundle import Bundle
+from model.errors import UmtError
 from realtime.backends import Backend
 from realtime.controls import Controls, Mailbox
 from realtime.engine import Engine
@@ -133,7 +134,10 @@ def play_demo(
     seed: int,
     advance: Advance,
 ) -> DemoRun:
-    """Play ``performance`` (time,) float32 once, in real time, with two switches over OSC."""
+    """Play ``performance`` (time,) float32 once, in real time, with two switches over OSC.
+
+    Raises UmtError if the engine stopped on the way.
+    """
     mailbox = Mailbox(Controls(), domains=len(bundle.domains))
     engine = Engine(bundle, backend, rate, BLOCK, mailbox=mailbox, seed=seed)
     hops = int(len(performance) / rate / bundle.config.hop_s) + 2
@@ -150,6 +154,8 @@ def play_demo(
     finally:
         player.stop()
         gc.unfreeze()
+    if engine.failure is not None:
+        raise UmtError(f"the engine stopped: {engine.failure!r}") from engine.failure
     count = min(log.hops, log.most_hops)
     return DemoRun(
         heard=player.heard,

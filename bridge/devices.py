@@ -65,8 +65,12 @@ def _default(devices: list[Device], kind: Kind) -> Device:
     sounddevice = sound_library()
     try:
         index = sounddevice.query_devices(kind=kind)["index"]
-    except sounddevice.PortAudioError as error:
-        raise AudioDeviceError(f"the system names no default {kind} device: {error}") from error
+    except (sounddevice.PortAudioError, ValueError) as error:
+        listed = ", ".join(f"{device.index} {device.name!r}" for device in devices)
+        option = "--in" if kind == "input" else "--out"
+        raise AudioDeviceError(
+            f"the system names no default {kind} device; choose one with {option}: {listed}"
+        ) from error
     return next(device for device in devices if device.index == index)
 
 

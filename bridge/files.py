@@ -16,7 +16,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from bridge.outputs import shown
+from bridge.outputs import require_place, shown
 from bridge.soundfiles import SoundReader, is_sound_name, new_sound
 from model.config import SAMPLE_RATE
 from model.errors import AudioFileError
@@ -101,6 +101,13 @@ class Translation:
         return narrow[cut:]
 
 
+def require_translatable(source: Path, target: Path) -> None:
+    """Raise the AudioFileError of ``translate_file`` where it can be told before translating."""
+    with SoundReader(source) as reader:
+        _first_and_rest(reader)
+    require_place(target, AudioFileError)
+
+
 def translate_file(
     source: Path, target: Path, chain: Chain, seed: int, advance: Advance
 ) -> Translated:
@@ -140,15 +147,16 @@ def _first_and_rest(reader: SoundReader) -> Iterator[Audio]:
 def sound_files(folder: Path, outside: Path) -> list[Path]:
     """Files below ``folder`` whose names say that they are sound, in order of their paths.
 
-    Hidden files are left out, and whatever lies in ``outside``.
+    Hidden files are left out, and whatever lies in ``outside`` if that is a folder in ``folder``.
     Raises AudioFileError if there are none.
     """
     found = []
+    within = outside.resolve().is_relative_to(folder.resolve())
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if hidden or not is_sound_name(path) or not path.is_file():
             continue
-        if not path.resolve().is_relative_to(outside.resolve()):
+        if not (within and path.resolve().is_relative_to(outside.resolve())):
             found.append(path)
     if not found:
         raise AudioFileError(f"no sound files in {shown(folder)}")

@@ -123,6 +123,7 @@ class OscServer:
             except OSError:
                 # Some systems report here that an earlier answer found nobody.
                 self.counts.unanswered += 1
+                break
         self.counts.datagrams += len(datagrams)
         return datagrams
 

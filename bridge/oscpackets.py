@@ -10,14 +10,17 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from pythonosc.osc_message_builder import OscMessageBuilder
 
 _BUNDLE = b"#bundle\0"
 _BUNDLE_HEADER = 16
-# Deeper than any program nests its bundles, and longer than any message to this program.
+# Deeper than any program nests its bundles, more messages than it puts in one, and longer ones
+# than any to this program.
 _MOST_DEPTH = 8
+_MOST_MESSAGES = 64
 _MOST_MESSAGE = 4096
 _PATTERN = frozenset(b"*?[]{}")
 _NUMBERS = {
@@ -51,7 +54,7 @@ class Message:
 
 def raw_address(packet: bytes) -> bytes:
     """The address of a packet as bytes, without looking further; ``#bundle`` for a bundle."""
-    return packet[: packet.find(b"\0")]
+    return packet.partition(b"\0")[0]
 
 
 def messages_of(packet: bytes) -> list[Message]:
@@ -59,7 +62,10 @@ def messages_of(packet: bytes) -> list[Message]:
 
     Raises MalformedPacket if any part of it is.
     """
-    return [_message(content) for content in _contents(packet)]
+    contents = list(islice(_contents(packet), _MOST_MESSAGES + 1))
+    if len(contents) > _MOST_MESSAGES:
+        raise MalformedPacket(f"more than {_MOST_MESSAGES} messages")
+    return [_message(content) for content in contents]
 
 
 def packet_of(address: str, arguments: Sequence[Any], payload: bytes | None = None) -> bytes:

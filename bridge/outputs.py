@@ -29,6 +29,17 @@ def new_file(path: Path, error: type[UmtError] = UmtError) -> Iterator[Path]:
         raise
 
 
+def require_place(path: Path, error: type[UmtError] = UmtError) -> None:
+    """Raise ``error`` if it is plain, without making anything, that ``path`` cannot be written."""
+    if os.path.isdir(path):
+        raise error(f"cannot write {shown(path)}: it is a folder; name a file in it")
+    above = next((folder for folder in path.parents if os.path.lexists(folder)), Path())
+    if not os.path.isdir(above):
+        raise error(f"cannot write {shown(path)}: {shown(above)} is not a folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise error(f"cannot write {shown(path)}: nothing may be written in {shown(above)}")
+
+
 def cannot_write(path: Path, refusal: OSError, error: type[UmtError]) -> UmtError:
     """The error for a file that the system refuses to have written."""
     return error(f"cannot write {shown(path)}: {refusal.strerror or refusal}")
@@ -40,9 +51,8 @@ def shown(path: Path) -> str:
 
 
 def _prepare(path: Path, part: Path, error: type[UmtError]) -> None:
+    require_place(path, error)
     try:
-        if path.is_dir():
-            raise IsADirectoryError(None, "it is a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         part.open("wb").close()
     except OSError as refusal:

@@ -61,8 +61,11 @@ class Recorder:
         Raises AudioFileError if it cannot.
         """
         self._closing.set()
-        self._thread.join()
-        self._files.close()
+        try:
+            self._thread.join()
+        finally:
+            # Also when an impatient second Ctrl-C interrupts: the take is kept.
+            self._files.close()
         if not self.seconds:
             for path in self.paths:
                 path.unlink()

@@ -28,7 +28,7 @@ _EXACT = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW", "ALAC_", "VORBIS", "OPUS", 
 _UNUSABLE = frozenset(["RAW", "SD2"])
 _SIZE_LIMITED = frozenset(["WAV", "WAVEX", "AIFF", "AU"])
 _MOST_BYTES = 2**32 - 2**16
-_SET_ADD_PEAK_CHUNK = 0x1050
+_UNRECOGNISED_FORMAT = 1
 
 
 class SoundReader:
@@ -40,7 +40,7 @@ class SoundReader:
         try:
             self._file = soundfile.SoundFile(os.fsencode(path))
         except (soundfile.SoundFileError, TypeError, OSError) as error:
-            raise AudioFileError(f"cannot read {shown(path)}: {reason(error)}") from error
+            raise AudioFileError(f"cannot read {shown(path)}: {_fault(path, error)}") from error
         self.rate: int = self._file.samplerate
         self.subtype: str = self._file.subtype
         self.frames: int = max(0, self._file.frames)
@@ -142,6 +142,21 @@ def reason(error: BaseException) -> str:
     return str(text).strip().rstrip(".")
 
 
+def _fault(path: Path, error: Exception) -> str:
+    """Why a file could not be opened, where libsndfile's own words would not say it."""
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                if not file.read(1):
+                    return "it is empty"
+    except OSError as refusal:
+        return reason(refusal)
+    # soundfile wants a rate and more for raw samples, and raises TypeError without.
+    if isinstance(error, TypeError) or getattr(error, "code", None) == _UNRECOGNISED_FORMAT:
+        return "it is not sound in a format known here; convert it to WAV or FLAC"
+    return reason(error)
+
+
 def _mono(block: Audio) -> Audio:
     np.nan_to_num(block, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     np.clip(block, -_LOUDEST, _LOUDEST, out=block)
@@ -176,8 +191,6 @@ def _opened(path: Path, part: Path, rate: int, container: str, subtype: str) -> 
         raise AudioFileError(
             f"cannot write {shown(path)} as {container} {subtype} at {rate} Hz: {reason(error)}"
         ) from error
-    # libsndfile would stamp the time of writing into float files: the same sound, other bytes.
-    soundfile._snd.sf_command(file._file, _SET_ADD_PEAK_CHUNK, soundfile._ffi.NULL, 0)
     with file:
         yield file
 

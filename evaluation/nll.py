@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model import mulaw
 from model.bundle import Bundle
-from model.config import LEVELS, SAMPLE_RATE
+from model.config import LEVELS, SAMPLE_RATE, ModelConfig
 from model.errors import DataError, ShapeError
 from model.interface import Codes
 from realtime.backends import Backend
@@ -53,15 +53,18 @@ def held_out_nll(
     seconds: float,
     progress: Callable[[str], None] = lambda domain: None,
 ) -> list[HeldOutScore]:
-    """Score the start of every test recording of every domain, about ``seconds`` a domain.
+    """Score the middle of every test recording of every domain, about ``seconds`` a domain.
 
     test: domain name to 16 kHz float32 recordings. Raises DataError for a domain without any.
     """
     scores = []
     for index, name in enumerate(bundle.domain_names):
-        segments = _segments(test.get(name, ()), seconds, bundle.config.hop_samples)
+        segments = _segments(test.get(name, ()), seconds, bundle.config)
         if not segments:
-            raise DataError(f"no test recordings of domain {name}; run umt data prepare")
+            raise DataError(
+                f"no test recording of domain {name} lasts a hop and the encoder's look-ahead; "
+                "run umt data prepare"
+            )
         nats, samples = 0.0, 0
         for audio in segments:
             latents = backend.encoder.encode(audio, backend.encoder.initial_state())
@@ -76,16 +79,20 @@ def held_out_nll(
 
 
 def _segments(
-    recordings: Sequence[NDArray[np.float32]], seconds: float, hop: int
+    recordings: Sequence[NDArray[np.float32]], seconds: float, config: ModelConfig
 ) -> list[NDArray[np.float32]]:
-    """An equal share of ``seconds`` from the middle of each recording, in whole hops."""
+    """An equal share of ``seconds`` from the middle of each recording, in whole hops.
+
+    After each comes what the encoder must hear ahead; shorter recordings are left out.
+    """
     if not recordings:
         return []
+    hop, ahead = config.hop_samples, config.encoder.lookahead_samples
     share = max(hop, int(seconds * SAMPLE_RATE / len(recordings)) // hop * hop)
     cuts = []
     for audio in recordings:
-        start = max(0, (len(audio) - share) // 2)
-        cut = audio[start : start + share]
-        if len(cut) >= hop:
-            cuts.append(cut[: len(cut) // hop * hop])
+        length = min(share, (len(audio) - ahead) // hop * hop)
+        if length > 0:
+            start = (len(audio) - ahead - length) // 2
+            cuts.append(audio[start : start + length + ahead])
     return cuts

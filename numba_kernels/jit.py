@@ -7,10 +7,10 @@ depend on: any edit, another numba or another llvmlite is another folder.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
-import pickle
 import shutil
 import tempfile
 import time
@@ -138,7 +138,11 @@ class _KernelCache(FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
-        except (OSError, EOFError, ValueError, pickle.UnpicklingError):
+        except Exception:
+            # Unpickling damaged bytes can raise anything. A damaged index would be read again when
+            # saving: begin a new one.
+            with contextlib.suppress(OSError):
+                self.flush()  # type: ignore[no-untyped-call]
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:

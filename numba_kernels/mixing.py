@@ -15,17 +15,23 @@ KNEE = 0.9
 OVERLOAD = 16.0
 """Input beyond this level (24 dB over full scale) is clipped, so no sum can overflow."""
 
+# Far below anything audible; denormals would make every filter after them several times slower.
+_TINY = np.float32(1e-20)
+
 
 @kernel
 def copy_clean(source: Any, target: Any, faded: int, fade: int) -> int:
-    """Copy ``source`` into ``target`` with NaN as silence, overloads clipped, the start faded in.
+    """Copy ``source`` into ``target``, overloads clipped and the start faded in.
+
+    NaN and levels below 1e-20 become silence.
 
     source, target: (time,) float32.  faded: samples of the ``fade`` long ramp already past.
     Returns ``faded`` after this block.
     """
     for i in range(source.size):
         value = source[i]
-        if math.isnan(value):
+        # So written, the comparison catches NaN too.
+        if not abs(value) >= _TINY:
             value = np.float32(0.0)
         value = min(max(value, np.float32(-OVERLOAD)), np.float32(OVERLOAD))
         if faded < fade:

@@ -24,6 +24,7 @@ from realtime.controls import Controls
 from realtime.meter import Meter
 from realtime.mix import Mixer, linear
 from realtime.resample import PolyphaseResampler
+from realtime.state import kernel_input
 from realtime.switch import DomainPlayer, Primer
 
 Audio = NDArray[np.float32]
@@ -66,10 +67,12 @@ class Chain:
         warm_up(backend)
         self._rest = rest_states(backend)
         self._allocate()
-        self._background = background
+        self._background = False
         self._primer: Primer | None = None
         self._player: DomainPlayer | None = None
         self._warm_up()
+        # The helper thread begins last: a chain that could not be built leaves none behind.
+        self._background = background
         self.reset()
 
     @property
@@ -111,7 +114,7 @@ class Chain:
     def process_into(self, block: Audio, out: Audio, controls: Controls | None = None) -> int:
         """Process one block, writing all output that is complete.
 
-        block: (time,) float32, any length; NaN counts as silence.  out: (at least
+        block: (time,) float32, any length; NaN and denormals count as silence.  out: (at least
         ``most_output(time)``,) float32, overwritten from its start, within [-1, 1].
         controls: read at each hop that completes; None keeps the previous ones.
         Returns the number of samples written; after n inputs, at least n in all.
@@ -244,12 +247,13 @@ class Chain:
 
     def _process_piece(self, piece: Audio, out: Audio) -> int:
         clean = self._piece[: len(piece)]
-        self._faded_in = copy_clean(piece, clean, self._faded_in, self._fade_frames)
+        heard = kernel_input(piece)
+        self._faded_in = copy_clean(heard, clean, self._faded_in, self._fade_frames)
         self._mixer.store(clean, self.frames_in)
         self.frames_in += len(piece)
-        heard = self._narrow[: self._down.process_into(clean, self._narrow)]
+        narrow = self._narrow[: self._down.process_into(clean, self._narrow)]
         written = 0
-        for part in self._hops_completed(heard):
+        for part in self._hops_completed(narrow):
             written += self._emit(self._translate(part), out[written:])
         return written
 

@@ -32,6 +32,7 @@ from realtime.edges import EdgeFader
 from realtime.latency import LatencyItem, LatencyTable, engine_latency
 from realtime.meter import Meter
 from realtime.priority import ThreadPriority, own_priority, raise_below
+from realtime.resample import require_supported
 from realtime.rings import CaptureRing, RenderRing
 
 Audio = NDArray[np.float32]
@@ -69,6 +70,9 @@ class Engine:
         """
         if block < 1:
             raise ConfigError(f"block must be at least 1 frame, got {block}")
+        require_supported(rate)
+        if headroom_ms is not None:
+            _check_headroom(headroom_ms, 1e3 * block / rate)
         self.rate = rate
         self.block = block
         self.mailbox = Mailbox(domains=len(bundle.domains)) if mailbox is None else mailbox
@@ -82,14 +86,19 @@ class Engine:
             meter=self.meter,
             background=True,
         )
-        self.headroom_frames = self._headroom_frames(headroom_ms)
+        self.headroom_frames = (
+            block + self.chain.piece_frames
+            if headroom_ms is None
+            else ceil(headroom_ms * rate / 1e3)
+        )
         self.state: State = "new"
         self.failure: BaseException | None = None
         """What stopped the engine thread, or the callback's own last error; None if nothing."""
         self.realtime_granted: bool | None = None
         """Whether the thread got real-time priority; None until the first exchange."""
         self.realtime_reason = "no audio yet"
-        ring = int(_RING_S * rate) + 2 * self.headroom_frames + 8 * block
+        # Half a capture ring is its writer's: the backlog allowed must fit the other half.
+        ring = int(_RING_S * rate) + 2 * self.backlog_limit + 8 * block
         self._captured = CaptureRing(ring)
         self._rendered = RenderRing(ring)
         self._edges = EdgeFader(rate)
@@ -219,17 +228,6 @@ class Engine:
             device=device,
         )
 
-    def _headroom_frames(self, headroom_ms: float | None) -> int:
-        if headroom_ms is None:
-            return self.block + self.chain.piece_frames
-        least_ms = 1e3 * self.block / self.rate
-        if not least_ms <= headroom_ms <= _MOST_HEADROOM_MS:
-            raise ConfigError(
-                f"headroom must be from one block ({least_ms:.2f} ms) to {_MOST_HEADROOM_MS:g} ms, "
-                f"got {headroom_ms:g}"
-            )
-        return ceil(headroom_ms * self.rate / 1e3)
-
     def _begin_timeline(self) -> None:
         self._captured.skip(self._captured.backlog)
         self._offset = self._captured.position + self.headroom_frames
@@ -257,3 +255,11 @@ class Engine:
             _log.exception("the engine stopped")
             self.failure = error
             self.state = "failed"
+
+
+def _check_headroom(headroom_ms: float, least_ms: float) -> None:
+    if not least_ms <= headroom_ms <= _MOST_HEADROOM_MS:
+        raise ConfigError(
+            f"headroom must be from one block ({least_ms:.2f} ms) to {_MOST_HEADROOM_MS:g} ms, "
+            f"got {headroom_ms:g}"
+        )

@@ -40,10 +40,8 @@ class PolyphaseResampler:
 
     def __init__(self, source_rate: int, target_rate: int):
         """Design the filter. Raises ConfigError unless both rates are in SUPPORTED_RATES."""
-        for rate in (source_rate, target_rate):
-            if rate not in SUPPORTED_RATES:
-                listed = ", ".join(str(rate) for rate in SUPPORTED_RATES)
-                raise ConfigError(f"no resampling at {rate} Hz; choose one of {listed}")
+        require_supported(source_rate)
+        require_supported(target_rate)
         self.source_rate = source_rate
         self.target_rate = target_rate
         divisor = gcd(source_rate, target_rate)
@@ -108,6 +106,13 @@ class PolyphaseResampler:
         """Back to the first sample: silence before it, and a timeline that starts again."""
         self.forget()
         self._position = 0
+
+
+def require_supported(rate: int) -> None:
+    """Raise ConfigError unless ``rate`` is in SUPPORTED_RATES."""
+    if rate not in SUPPORTED_RATES:
+        listed = ", ".join(str(rate) for rate in SUPPORTED_RATES)
+        raise ConfigError(f"no resampling at {rate} Hz; choose one of {listed}")
 
 
 def prototype(source_rate: int, target_rate: int) -> NDArray[np.float64]:

@@ -43,7 +43,11 @@ def umt(*arguments: object) -> Said:
 
 def start_umt(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     """Start a command in a process of its own, its output going to pipes unless said otherwise."""
-    program = "import sys; from bridge.cli import main; sys.exit(main())"
+    # A shell starts background jobs with SIGINT ignored, and children inherit that.
+    program = (
+        "import signal, sys; from bridge.cli import main; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())"
+    )
     settings: dict[str, Any] = {
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,

@@ -1,5 +1,6 @@
 """A user's recordings as a domain, of any kind, and the corpus that is loaded from it."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -192,6 +193,48 @@ def test_a_manifest_that_cannot_be_used_is_refused(
     path.write_text(contents)
     with pytest.raises(DataError, match=message):
         load_corpus(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["../outside.wav", "/outside.wav", "mine/train/../../../outside.wav", "mine/outside.wav"],
+)
+def test_a_manifest_names_no_file_outside_its_domain(
+    tmp_path: Path, recordings: Path, file: str
+) -> None:
+    data = tmp_path / "data"
+    from_recordings(data, recordings)
+    outside = data / "outside.wav"
+    outside.write_text("not ours")
+    stored = json.loads(manifest_path(data).read_text())
+    stored["files"][0]["file"] = file
+    manifest_path(data).write_text(json.dumps(stored))
+    for use in (lambda: load_corpus(data), lambda: from_recordings(data, recordings)):
+        with pytest.raises(DataError, match=r"damaged.*outside\.wav"):
+            use()
+    assert outside.exists()
+
+
+def test_a_sound_of_another_rate_is_not_loaded(tmp_path: Path, recordings: Path) -> None:
+    data = tmp_path / "data"
+    from_recordings(data, recordings)
+    stored = json.loads(manifest_path(data).read_text())
+    row = stored["files"][0]
+    path = data / "domains" / row["file"]
+    soundfile.write(path, tone(1, 440, 8000), 8000)
+    row["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest_path(data).write_text(json.dumps(stored))
+    with pytest.raises(DataError, match="is not 16000 Hz mono"):
+        load_corpus(data)
+
+
+def test_a_recording_that_changed_is_taken_in_again(tmp_path: Path, recordings: Path) -> None:
+    data = tmp_path / "data"
+    from_recordings(data, recordings)
+    before = hashes(data)
+    soundfile.write(recordings / "low.wav", tone(4, 350, 8000), 8000, subtype="PCM_U8")
+    assert from_recordings(data, recordings).made == 1
+    assert sum(before[file] != sha256 for file, sha256 in hashes(data).items()) == 1
 
 
 def test_an_unknown_domain_is_refused_with_the_known_ones(tmp_path: Path, recordings: Path) -> None:

@@ -253,6 +253,20 @@ def exchange_once(engine: Engine) -> bool:
     return True
 
 
+def test_every_block_wakes_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait is far longer than the test: only a block can end it."""
+    engine, _ = echo_engine()
+    monkeypatch.setattr("realtime.engine._WAIT_S", 3600.0)
+    engine.start()
+    for block in range(1, 20):
+        exchange_once(engine)
+        wait_for(lambda frames=64 * block: engine.chain.frames_in >= frames)  # type: ignore[misc]
+    engine.stop(timeout_s=0.0)
+    exchange_once(engine)
+    assert engine.stop(timeout_s=20)
+    engine.close()
+
+
 def test_an_engine_that_raises_leaves_the_callback_whole(caplog: pytest.LogCaptureFixture) -> None:
     engine, decoder = echo_engine()
     with running(engine, threaded=True):
@@ -279,9 +293,11 @@ def test_a_closed_engine_leaves_the_callback_whole() -> None:
     with running(engine, threaded=True):
         exchange_once(engine)
     assert engine.state == "stopped"
+    missing = engine.meter.missing_frames
     for _ in range(100):
         exchange_once(engine)
     assert engine.failure is None
+    assert engine.meter.missing_frames == missing
 
 
 def test_the_callback_is_whole_while_the_engine_comes_and_goes() -> None:
@@ -305,12 +321,15 @@ def test_the_callback_is_whole_while_the_engine_comes_and_goes() -> None:
     assert engine.failure is None
 
 
-def test_restarting_begins_a_fresh_timeline_of_the_same_latency() -> None:
+# Within what an engine would still read, and beyond it.
+@pytest.mark.parametrize("idle_frames", [192, 5000])
+def test_restarting_begins_a_fresh_timeline_of_the_same_latency(idle_frames: int) -> None:
     engine, _ = echo_engine()
     engine.start(threaded=False)
     exchange(engine, np.full(5000, 0.5, np.float32), 64)
+    exchange(engine, np.zeros(1024, np.float32), 64)
     engine.stop()
-    exchange(engine, np.full(5000, 0.5, np.float32), 64, stalled=True)
+    exchange(engine, np.full(idle_frames, 0.5, np.float32), 64, stalled=True)
     with running(engine):
         heard = exchange(engine, impulse(4096, 100), 64)
     assert np.flatnonzero(heard).tolist() == [100 + engine.delay_samples]
@@ -380,6 +399,14 @@ def test_the_engine_thread_takes_its_place_below_the_callback() -> None:
     assert seen[0] == ThreadPriority(True, 30)
     assert seen[1] == (True, "SCHED_FIFO 20, below the callback's 30")
     assert seen[2] == ThreadPriority(True, 20)
+
+
+def test_an_engine_that_was_refused_leaves_no_thread_behind() -> None:
+    before = set(threading.enumerate())
+    for refused in ({"headroom_ms": 1.0}, {"seed": -1}, {"rate": 12345}):
+        with pytest.raises(ConfigError):
+            echo_engine(**refused)
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.parametrize(

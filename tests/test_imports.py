@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "realtime": {"model", "numba_kernels"},
     "training": {"model"},
     "evaluation": {"model", "numba_kernels", "realtime"},
+    "benchmarks": {"model", "numba_kernels", "realtime"},
     # The command line is the top: it starts every other part.
     "bridge": {"model", "realtime", "training", "evaluation"},
 }

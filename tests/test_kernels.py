@@ -411,9 +411,11 @@ def compile_one(cache: Path) -> list[str]:
 def test_a_second_process_loads_kernels_and_survives_damaged_ones(tmp_path: Path) -> None:
     assert compile_one(tmp_path) == ["128", "128", "0"]
     assert compile_one(tmp_path) == ["128", "128", "1"]
-    for path in tmp_path.rglob("*.nbc"):
-        path.write_bytes(path.read_bytes()[:100])
-    assert compile_one(tmp_path) == ["128", "128", "0"]
+    for kind, damage in (("*.nbc", 100), ("*.nbi", 100), ("*.nbi", 0)):
+        for path in tmp_path.rglob(kind):
+            path.write_bytes(path.read_bytes()[:damage])
+        assert compile_one(tmp_path) == ["128", "128", "0"]
+    assert compile_one(tmp_path) == ["128", "128", "1"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names the cache folder by XDG_CACHE_HOME")

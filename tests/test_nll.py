@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from evaluation.nll import CHANCE, held_out_nll, nats_per_sample
-from model.bundle import Bundle
+from evaluation.nll import CHANCE, HeldOutScore, held_out_nll, nats_per_sample
+from model.bundle import Bundle, random_bundle
+from model.config import LEVELS, ModelConfig, profile
 from model.errors import DataError, ShapeError
-from realtime.backends import open_backend
+from realtime.backends import Backend, open_backend
 
 
 def test_equal_logits_score_chance() -> None:
@@ -48,6 +51,59 @@ def test_backends_agree_with_the_reference(tiny_bundle: Bundle) -> None:
         assert exact.seconds == 0.05
         assert f32.nats == pytest.approx(exact.nats, abs=1e-4)
         assert i8.nats == pytest.approx(exact.nats, abs=0.02)
+
+
+class Constant:
+    """A backend part that hears nothing: even latents, and certainty that silence follows."""
+
+    def __init__(self, config: ModelConfig, margin: float = 0.0) -> None:
+        self.config = config
+        self.margin = margin
+
+    def initial_state(self) -> None:
+        return None
+
+    def encode(self, audio: np.ndarray, state: None) -> np.ndarray:
+        frames = (len(audio) - self.config.encoder.lookahead_samples) // self.config.hop_samples
+        return np.zeros((frames, self.config.latent_channels), np.float32)
+
+    def teacher_force(self, latents: np.ndarray, codes: np.ndarray, state: None) -> np.ndarray:
+        logits = np.full((len(codes), LEVELS), -1e3)
+        logits[:, 128], logits[:, 255] = 0.0, -self.margin
+        return logits
+
+
+def score(bundle: Bundle, test: dict[str, list[np.ndarray]], seconds: float) -> list[HeldOutScore]:
+    decoders = tuple(Constant(bundle.config, margin) for margin in (30.0, 40.0, 50.0))
+    backend = Backend("constant", bundle.config, Constant(bundle.config), decoders)
+    return held_out_nll(bundle, backend, test, seconds)
+
+
+def test_long_recordings_count_for_more_and_each_domain_has_its_decoder(
+    tiny_bundle: Bundle,
+) -> None:
+    quiet, loud = np.zeros(4800, np.float32), np.ones(1600, np.float32)
+    scores = score(tiny_bundle, {name: [quiet, loud] for name in "abc"}, seconds=60)
+    assert [one.nats for one in scores] == pytest.approx([30 / 4, 40 / 4, 50 / 4])
+    assert [one.seconds for one in scores] == pytest.approx([0.4] * 3)
+
+
+def test_the_middle_of_a_recording_is_scored(tiny_bundle: Bundle) -> None:
+    audio = np.concatenate([np.ones(1600), np.zeros(800), np.ones(1600)]).astype(np.float32)
+    for one in score(tiny_bundle, {name: [audio] for name in "abc"}, seconds=0.05):
+        assert one.nats == pytest.approx(0.0, abs=1e-9)
+        assert one.seconds == 0.05
+
+
+def test_an_encoder_that_looks_ahead_gets_to_hear_ahead() -> None:
+    config = replace(profile("tiny"), encoder=replace(profile("tiny").encoder, causal=False))
+    bundle = random_bundle(config, domains=("a",))
+    ahead = config.encoder.lookahead_samples
+    recording = np.zeros(config.hop_samples + ahead, np.float32)
+    (one,) = score(bundle, {"a": [recording, recording[1:]]}, seconds=1e-3)
+    assert one.seconds * 16_000 == config.hop_samples
+    with pytest.raises(DataError, match="look-ahead"):
+        score(bundle, {"a": [recording[1:]]}, seconds=1.0)
 
 
 def test_a_domain_without_recordings_is_named(tiny_bundle: Bundle) -> None:

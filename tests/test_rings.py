@@ -177,3 +177,9 @@ def test_a_gap_that_goes_on_is_one_gap(ready: int) -> None:
     assert not fader.smooth(np.ones(64, np.float32), 0)
     assert not fader.smooth(np.ones(64, np.float32), 64)
     assert fader.smooth(np.ones(64, np.float32), 0)
+
+
+def test_audio_between_two_gaps_makes_them_two() -> None:
+    fader = EdgeFader(48000)
+    begins = [fader.smooth(np.ones(64, np.float32), ready) for ready in (64, 0, 20, 0, 5)]
+    assert begins == [False, True, True, False, True]

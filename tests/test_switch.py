@@ -191,11 +191,12 @@ def test_the_newest_request_wins_while_priming() -> None:
 
 def test_changing_back_while_priming_calls_it_off() -> None:
     primer = HeldPrimer()
-    player, _ = echo_player(primer)
+    player, decoders = echo_player(primer)
     high = play(player, 1, 2)[0]
     assert (play(player, 0, 3) == high).all()
     assert primer.jobs[0].cancelled
     primer.work()
+    assert decoders[1].primed_hops == 0
     assert (play(player, 0, FADE_HOPS) == high).all()
     assert (player.domain, player.switches) == (0, 0)
 

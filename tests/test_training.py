@@ -14,12 +14,13 @@ from model.errors import ConfigError, DataError  # noqa: E402
 from model.network import Encoder  # noqa: E402
 from model.reference import ReferenceDecoder, ReferenceEncoder  # noqa: E402
 from tests.synthetic import recordings, settings  # noqa: E402
-from training import fused  # noqa: E402
+from training import augment, fused  # noqa: E402
 from training.augment import modulate_pitch, shift_pitch  # noqa: E402
-from training.batches import Batches  # noqa: E402
+from training.batches import GAIN_DB, Batches, Segments  # noqa: E402
 from training.content import BANDS, HIGHEST, LOWEST, content, semitones  # noqa: E402
 from training.export import to_bundle  # noqa: E402
 from training.losses import autoencoding, classification, reconstruction  # noqa: E402
+from training.networks import MovingAverage, Networks  # noqa: E402
 from training.trainer import Trainer  # noqa: E402
 
 
@@ -109,6 +110,53 @@ def test_modulation_changes_one_stretch_and_nothing_else(samples: int) -> None:
     assert changed[-1] - changed[0] < min(samples, 8000)
 
 
+def test_stretches_and_shifts_are_drawn_from_the_ranges_of_the_paper(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lengths, shifts = [], []
+
+    def record(audio: np.ndarray, half_steps: float) -> np.ndarray:
+        lengths.append(len(audio) / 16_000)
+        shifts.append(half_steps)
+        return audio
+
+    monkeypatch.setattr(augment, "shift_pitch", record)
+    for seed in range(300):
+        modulate_pitch(np.zeros(16_000, np.float32), np.random.default_rng(seed))
+    for drawn, (low, high) in ((lengths, (0.25, 0.5)), (shifts, (-0.5, 0.5))):
+        margin = 0.03 * (high - low)
+        assert low <= min(drawn) < low + margin
+        assert high - margin < max(drawn) <= high
+
+
+def test_every_segment_is_equally_likely_and_its_level_changes() -> None:
+    pieces = [np.array(piece, np.float32) for piece in ([0.1, 0.2], [0.1, 0.3, 0.15], [0.5])]
+    segments = Segments("a", "test", pieces, samples=2)
+    rng = np.random.default_rng(0)
+    cuts = [segments.cut(rng) for _ in range(900)]
+    ratios = [round(float(cut[1] / cut[0]), 3) for cut in cuts]
+    assert {ratio: 250 < ratios.count(ratio) < 350 for ratio in set(ratios)} == {
+        2.0: True,
+        3.0: True,
+        0.5: True,
+    }
+    firsts = [cut[0] for cut, ratio in zip(cuts, ratios, strict=True) if ratio == 2.0]
+    gains_db = 20 * np.log10(np.array(firsts) / 0.1)
+    assert gains_db.min() == pytest.approx(GAIN_DB[0], abs=0.5)
+    assert gains_db.max() == pytest.approx(GAIN_DB[1], abs=0.5)
+
+
+def test_the_rows_of_a_batch_differ() -> None:
+    codes = batches(batch=4).at(0).codes
+    assert len({tuple(row.tolist()) for row in codes}) == 4
+
+
+def test_held_out_batches_come_from_the_test_split() -> None:
+    silence = {name: [np.zeros(16_000, np.float32)] for name in ("flat", "soft")}
+    source = Batches(settings(), recordings().train, silence)
+    assert (source.held_out(1, 3).codes == 128).all()
+
+
 def test_a_batch_depends_on_seed_and_step_alone() -> None:
     first, again = batches().at(5), batches().at(5)
     torch.testing.assert_close(first.levels, again.levels, rtol=0, atol=0)
@@ -134,8 +182,10 @@ def test_input_is_out_of_tune_and_target_is_not() -> None:
 
 
 def test_recordings_that_are_too_short_are_refused() -> None:
-    with pytest.raises(DataError, match="domain flat has no recording of 5.00 s"):
+    with pytest.raises(DataError, match="domain flat has no training recording of 5.00 s"):
         batches(segment_hops=1000)
+    with pytest.raises(DataError, match="domain flat has no test recording of 1.05 s"):
+        batches(segment_hops=210)
 
 
 def test_a_batch_must_divide_over_the_processes() -> None:
@@ -177,6 +227,75 @@ def test_the_encoder_moves_so_that_the_domain_is_harder_to_guess() -> None:
     assert guess_loss(trainer.networks.encoder) > guess_loss(encoder_before) + 1e-4
 
 
+def test_a_step_follows_the_confusion_network_as_the_same_step_left_it() -> None:
+    """The gradient is that of loss (1) on the plain network, the discriminator trained first."""
+    trainer = Trainer(settings(confusion_weight=30.0, learning_rate=5.0))
+    trainer.networks.dtype = torch.float32
+    encoder = deepcopy(trainer.networks.encoder)
+    decoder = deepcopy(trainer.networks.decoders[0])
+    batch = batches().at(0)
+    report = trainer.train(batch)
+
+    def norm(confusion: torch.nn.Module) -> float:
+        latents = encoder(batch.levels)
+        guesses = torch.nn.functional.cross_entropy(confusion(latents), torch.zeros(2).long())
+        logits = decoder(batch.codes, latents)
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.codes.flatten())
+        weights = [*encoder.parameters(), *decoder.parameters()]
+        gradients = torch.autograd.grad(loss - 30.0 * guesses, weights)
+        return float(torch.stack([g.norm() for g in gradients]).norm())
+
+    assert report.gradient_norm == pytest.approx(norm(trainer.networks.confusion), rel=1e-3)
+    untrained = Trainer(settings()).networks.confusion
+    assert report.gradient_norm != pytest.approx(norm(untrained), rel=1e-2)
+
+
+def test_gradients_are_clipped_together() -> None:
+    trainer = Trainer(settings(gradient_clip=1e-3))
+    assert trainer.train(batches().at(0)).gradient_norm > 1e-3
+    _, _, encoder, decoder, _ = trainer.state()["optimisers"]
+    moments = [s["exp_avg"] for part in (encoder, decoder) for s in part["state"].values()]
+    # Adam's first moment starts as a tenth of the gradient.
+    assert float(torch.stack([m.norm() for m in moments]).norm()) == pytest.approx(1e-4, rel=1e-3)
+
+
+def test_the_average_follows_what_a_step_trained() -> None:
+    networks = Networks(settings())
+    average = MovingAverage(networks, decay=0.75)
+    with torch.no_grad():
+        for parameter in networks.parameters():
+            parameter += 4.0
+    gaps = {}
+    for step in (10_000, 0):  # The last step of a long run, and the first: a decay of 0.1.
+        average.update(networks, 1, step)
+        gaps[step] = {
+            name: float((theirs - average.networks.state_dict()[name]).mean())
+            for name, theirs in networks.state_dict().items()
+        }
+    for name, gap in gaps[10_000].items():
+        follows = name.startswith(("encoder.", "decoders.1."))
+        assert gap == pytest.approx(3.0 if follows else 4.0, rel=1e-4), name
+        assert gaps[0][name] == pytest.approx(0.3 if follows else 4.0, rel=1e-4), name
+
+
+def test_the_averaged_weights_are_what_is_exported() -> None:
+    trainer = Trainer(settings())
+    start = deepcopy(trainer.networks)
+    trainer.train(batches().at(0))
+    bundle = to_bundle(trainer, recordings().about, {})
+    for exported, first, last in (
+        (bundle.encoder["latent.weight"], start.encoder, trainer.networks.encoder),
+        (
+            bundle.decoders["flat"]["head.logits.weight"],
+            start.decoders[0],
+            trainer.networks.decoders[0],
+        ),
+    ):
+        name = "latent.weight" if first is start.encoder else "head.logits.weight"
+        before, after = (m.state_dict()[name].numpy() for m in (first, last))
+        np.testing.assert_allclose(exported, 0.1 * before + 0.9 * after, rtol=1e-4, atol=1e-7)
+
+
 def test_training_lowers_the_loss() -> None:
     trainer = Trainer(settings(steps=400, learning_rate=2e-2))
     batch = batches().at(0)
@@ -199,6 +318,40 @@ def test_a_shared_decoder_is_handed_to_every_domain() -> None:
     second = trainer.networks.decoders[1].state_dict()
     distance = max(float((second[n] - v).abs().max()) for n, v in first.items())
     assert 0 < distance < 0.02
+
+
+def test_decoders_part_with_the_shared_ones_average_and_moments() -> None:
+    names = ("flat", "soft", "third")
+    sound = recordings(names)
+    trainer = Trainer(settings(domains=names, shared_steps=3, average_decay=0.5))
+    source = Batches(trainer.settings, sound.train, sound.test)
+    for step in range(3):
+        trainer.train(source.at(step))
+    before = deepcopy(trainer.state())
+    for step in (3, 4):  # The first two part ways; the third has not been trained since.
+        trainer.train(source.at(step))
+    after = trainer.state()
+    for kind in ("networks", "average"):
+        for name, value in before[kind].items():
+            if name.startswith("decoders.0."):
+                third = after[kind][name.replace("decoders.0.", "decoders.2.")]
+                torch.testing.assert_close(third, value, rtol=0, atol=0)
+    moments, third = before["optimisers"][3]["state"], after["optimisers"][5]["state"]
+    assert len(moments) == len(third) > 0
+    for i, moment in moments.items():
+        torch.testing.assert_close(third[i], moment, rtol=0, atol=0)
+
+
+def test_a_decoder_that_is_still_shared_speaks_for_every_domain() -> None:
+    trainer = Trainer(settings(shared_steps=10))
+    source = batches()
+    for step in range(4):
+        trainer.train(source.at(step))
+    bundle = to_bundle(trainer, recordings().about, {})
+    for name, value in bundle.decoders["flat"].items():
+        np.testing.assert_array_equal(bundle.decoders["soft"][name], value)
+    batch = source.held_out(1, 2)
+    assert trainer.held_out(1, batch) == trainer.held_out(0, batch)
 
 
 def test_the_bundle_a_run_exports_scores_as_the_run_did() -> None:
@@ -230,7 +383,17 @@ def test_learning_rate_warms_up_and_falls_to_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"steps": 0}, {"cooldown": 1.0}, {"learning_rate": 0}, {"domains": ("a", "a")}]
+    "change",
+    [
+        {"steps": 0},
+        {"cooldown": 1.0},
+        {"learning_rate": 0},
+        {"learning_rate": float("nan")},
+        {"gradient_clip": -1.0},
+        {"confusion_weight": -0.01},
+        {"shared_steps": -1},
+        {"domains": ("a", "a")},
+    ],
 )
 def test_bad_settings_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ConfigError):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +19,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from model.bundle import load_bundle  # noqa: E402
-from model.errors import TrainingError  # noqa: E402
+from model.errors import DataError, TrainingError  # noqa: E402
 from tests.synthetic import recordings, settings  # noqa: E402
-from training.checkpoint import load_checkpoint  # noqa: E402
+from training import run  # noqa: E402
+from training.batches import Batch  # noqa: E402
+from training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from training.run import RunLimits, train  # noqa: E402
-from training.trainer import Trainer  # noqa: E402
+from training.trainer import StepReport, Trainer  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 QUIET = RunLimits(evaluate_steps=4, log_steps=2)
@@ -31,14 +36,16 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return networks
 
 
-def assert_same_weights(one: Path, other: Path, atol: float = 0.0) -> None:
-    expected = weights(other)
-    for name, value in weights(one).items():
-        torch.testing.assert_close(value, expected[name], rtol=0, atol=atol, msg=name)
+def assert_same_state(one: Path, other: Path) -> None:
+    """Networks, averages and optimisers are equal to the last bit."""
+    state, expected = load_checkpoint(one)[1], load_checkpoint(other)[1]
+    for part in ("step", "networks", "average", "optimisers"):
+        torch.testing.assert_close(state[part], expected[part], rtol=0, atol=0)
 
 
 def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
-    train(tmp_path / "whole", settings(shared_steps=3), recordings(), QUIET)
+    planned = settings(shared_steps=3, content_weight=0.5)
+    train(tmp_path / "whole", planned, recordings(), QUIET)
 
     class Stop(Exception):
         pass
@@ -50,10 +57,10 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
     # The kill loses what came after the last checkpoint, which the resumed run does again.
     always_save = RunLimits(evaluate_steps=4, log_steps=2, save_minutes=0)
     with pytest.raises(Stop):
-        train(tmp_path / "broken", settings(shared_steps=3), recordings(), always_save, stop_at_5)
+        train(tmp_path / "broken", planned, recordings(), always_save, stop_at_5)
     assert load_checkpoint(tmp_path / "broken")[1]["step"] == 4
     train(tmp_path / "broken", None, recordings(), QUIET)
-    assert_same_weights(tmp_path / "broken", tmp_path / "whole")
+    assert_same_state(tmp_path / "broken", tmp_path / "whole")
     log = (tmp_path / "broken/log.jsonl").read_text().splitlines()
     steps = [row["step"] for row in map(json.loads, log) if "loss" in row]
     assert steps == sorted(set(steps))
@@ -96,9 +103,94 @@ def test_the_planned_length_of_a_run_can_be_changed(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path)[0].steps == 3
 
 
+def test_the_minutes_of_earlier_sittings_count(tmp_path: Path) -> None:
+    train(tmp_path, settings(), recordings(), RunLimits(minutes=1e-9))
+    planned, state = load_checkpoint(tmp_path)
+    save_checkpoint(tmp_path, planned, state | {"minutes": 90.0})
+    train(tmp_path, None, recordings(), QUIET)
+    assert 90 < load_checkpoint(tmp_path)[1]["minutes"] < 100
+    assert load_bundle(tmp_path / "bundle").about["training"]["minutes"] >= 90
+
+
 def test_nothing_to_resume_is_said(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no run to resume"):
-        train(tmp_path, None, recordings())
+        train(tmp_path / "run", None, recordings())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_cannot_start_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        train(tmp_path / "run", settings(segment_hops=1000), recordings())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("spoilt", ["loss", "gradient_norm"])
+def test_a_run_that_diverges_keeps_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: str
+) -> None:
+    honest = Trainer.train
+
+    def diverge(trainer: Trainer, batch: Batch) -> StepReport:
+        report = honest(trainer, batch)
+        return replace(report, **{spoilt: math.nan}) if report.step >= 3 else report
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "train", diverge)
+        always_save = RunLimits(save_minutes=0)
+        with pytest.raises(TrainingError, match=r"step 3 .*resume it with a lower --learning-rate"):
+            train(tmp_path / "run", settings(), recordings(), always_save)
+        with pytest.raises(TrainingError, match="start again with a lower"):
+            train(tmp_path / "unsaved", settings(), recordings(), QUIET)
+    assert load_checkpoint(tmp_path / "run")[1]["step"] == 2
+    trainer = train(tmp_path / "run", settings(learning_rate=1e-4), recordings(), QUIET)
+    assert trainer.step == 8
+    assert load_checkpoint(tmp_path / "run")[0].learning_rate == 1e-4
+
+
+def test_a_signal_while_a_run_is_saved_does_not_cut_that_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = run.export_bundle
+
+    def interrupted(*arguments: Any) -> Path:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return honest(*arguments)
+
+    def end(number: int, frame: object) -> None:
+        raise TimeoutError("the signal got through")
+
+    monkeypatch.setattr(run, "export_bundle", interrupted)
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        train(tmp_path, settings(steps=1), recordings(), QUIET)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert load_bundle(tmp_path / "bundle").domain_names == ("flat", "soft")
+
+
+class Trap:
+    """Unpickling it writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.write_text, (self.path, "sprung"))
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    torch.save({"version": 1, "settings": Trap(tmp_path / "sprung")}, tmp_path / "checkpoint.pt")
+    with pytest.raises(TrainingError, match="damaged"):
+        load_checkpoint(tmp_path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
+    train(tmp_path, settings(), recordings(), RunLimits(minutes=1e-9))
+    planned, state = load_checkpoint(tmp_path)
+    save_checkpoint(tmp_path, planned, state | {"version": 2})
+    with pytest.raises(TrainingError, match="has version 2, this program reads 1"):
+        load_checkpoint(tmp_path)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
@@ -124,26 +216,31 @@ with joined_world() as world:
 
 
 def test_two_processes_equal_one_with_the_same_batch(tmp_path: Path) -> None:
-    run = [sys.executable, "-c", PROGRAM]
-    subprocess.run([*run, str(tmp_path / "one"), "{}"], cwd=ROOT, check=True, timeout=120)
+    # A rate so high that the weights move far more in a few steps than the order of sums can.
+    changes = "{'learning_rate': 0.05}"
+    alone = [sys.executable, "-c", PROGRAM, str(tmp_path / "one"), changes]
+    subprocess.run(alone, cwd=ROOT, check=True, timeout=120)
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     subprocess.run(
-        [*torchrun, str(script), str(tmp_path / "two"), "{}"],
+        [*torchrun, str(script), str(tmp_path / "two"), changes],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         check=True,
         timeout=240,
         capture_output=True,
     )
-    # Every decoder was trained, and ends the same but for the order of sums (Adam's first
-    # steps are of the size of the learning rate whatever the gradient's).
     start = Trainer(settings(batch=4)).networks.state_dict()
-    for name, value in weights(tmp_path / "two").items():
-        torch.testing.assert_close(value, weights(tmp_path / "one")[name], rtol=0, atol=5e-4)
-        if ".layers.0." in name:
-            assert not torch.equal(value, start[name]), f"{name} was not trained"
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for part in ("encoder.", "decoders.0.", "decoders.1.", "confusion."):
+        names = [name for name in start if name.startswith(part)]
+        moved, apart = (
+            torch.cat([(a[n] - b[n]).flatten() for n in names]).norm()
+            for a, b in ((one, start), (one, two))
+        )
+        assert moved > 0.1, f"{part} was not trained"
+        assert apart < 0.05 * moved, f"{part} differs"
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:

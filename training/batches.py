@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model import mulaw
+from model.config import SAMPLE_RATE
 from model.errors import DataError
 from training.augment import modulate_pitch
 from training.settings import TrainSettings
@@ -38,13 +39,13 @@ class Batch:
 class Segments:
     """Segments of one domain's pieces, each start equally likely."""
 
-    def __init__(self, domain: str, pieces: Pieces, samples: int) -> None:
+    def __init__(self, domain: str, split: str, pieces: Pieces, samples: int) -> None:
         self.samples = samples
         self.pieces = [piece for piece in pieces if len(piece) >= samples]
         if not self.pieces:
             raise DataError(
-                f"domain {domain} has no recording of {samples / 16_000:.2f} s or more to train "
-                "on; add longer ones with --wav-dir, or train on fewer --segment-hops"
+                f"domain {domain} has no {split} recording of {samples / SAMPLE_RATE:.2f} s or "
+                "more; add longer ones with --wav-dir, or train on fewer --segment-hops"
             )
         starts = np.array([len(piece) - samples + 1 for piece in self.pieces])
         self.ends = np.cumsum(starts)
@@ -79,8 +80,8 @@ class Batches:
         share = settings.batch // world
         self.rows = range(rank * share, (rank + 1) * share)
         samples = settings.segment_samples
-        self.train = [Segments(name, train[name], samples) for name in settings.domains]
-        self.test = [Segments(name, test[name], samples) for name in settings.domains]
+        self.train = [Segments(n, "training", train[n], samples) for n in settings.domains]
+        self.test = [Segments(n, "test", test[n], samples) for n in settings.domains]
 
     def at(self, step: int) -> Batch:
         """This process's rows of a step's batch, the input augmented (paper, 3.2)."""

@@ -40,6 +40,15 @@ class FileRow:
     sound: str
     sound_licence: str
 
+    def __post_init__(self) -> None:
+        # A file that a run no longer lists is deleted: no row may name one anywhere else.
+        domain, _, rest = self.file.partition("/")
+        split, _, name = rest.partition("/")
+        if (domain, split) != (Domain(self.domain).name, self.split) or self.split not in SPLITS:
+            raise ValueError(f"file {self.file!r} is not in {self.domain}/{self.split}")
+        if not name or Path(name).name != name:
+            raise ValueError(f"file {self.file!r} is not a plain name")
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -83,7 +92,7 @@ def read_manifest(path: Path) -> Manifest:
             tuple(Domain(**row) for row in stored["domains"]),
             tuple(FileRow(**row) for row in stored["files"]),
         )
-    except (ValueError, KeyError, TypeError, BundleError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, BundleError) as error:
         raise DataError(
             f"{path} is damaged ({error}); delete it and run `umt data prepare`"
         ) from error
@@ -111,7 +120,7 @@ class Journal:
         ):
             try:
                 rows.append(FileRow(**json.loads(line)))
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, AttributeError, BundleError):
                 continue
         return rows
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import soundfile
 
 from model.bundle import Domain
-from model.errors import DataError
+from model.errors import DataError, UnknownDomain
 from training import sources
 from training.catalogue import RECIPES, Recipe
 from training.jobs import OWN_LICENCE, Job, Library, domain_licence, recording_jobs, render_jobs
@@ -64,8 +64,8 @@ def prepare(
 
     domains: names of built-in domains; None means all of them, or none if there are ``wav_dirs``.
     wav_dirs: a folder of recordings for each further domain; those need no packages. Domains
-    prepared earlier and not named now stay as they are. Raises DataError if a domain is unknown, a
-    source cannot be had, or a folder holds nothing usable.
+    prepared earlier and not named now stay as they are. Raises UnknownDomain, and DataError if a
+    source cannot be had or a folder holds nothing usable.
     """
     started = time.monotonic()
     recipes = _chosen(domains, wav_dirs)
@@ -93,7 +93,7 @@ def _chosen(domains: Sequence[str] | None, wav_dirs: Mapping[str, Path]) -> list
     for name in domains:
         if name not in RECIPES:
             known = ", ".join(RECIPES)
-            raise DataError(
+            raise UnknownDomain(
                 f"there is no built-in domain {name!r} (there are {known}); "
                 f"for recordings of yours give --wav-dir {name}=FOLDER"
             )

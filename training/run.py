@@ -73,7 +73,7 @@ def train(
     """Start the run in ``folder``, or resume the one it holds.
 
     settings: of a new run; None to resume, or the settings of the run to resume, whose planned
-    steps alone may differ.
+    steps and learning rate alone may differ.
     Returns the trainer as it stopped, after saving it and exporting ``folder/bundle``.
     Raises TrainingError if there is nothing to resume or the settings differ.
     """
@@ -88,7 +88,8 @@ def train(
             if world.any(bool(stopping) or out_of_time):
                 break
             run.advance(progress)
-    run.finish()
+        # Still guarded: a signal that comes while the run is saved must not cut that short.
+        run.finish()
     return trainer
 
 
@@ -110,6 +111,8 @@ class _Run:
         self.batches = Batches(
             trainer.settings, recordings.train, recordings.test, world.rank, world.size
         )
+        if world.leads:
+            folder.mkdir(parents=True, exist_ok=True)
         self.journal = Journal(folder, trainer.step) if world.leads else None
         self.saved = self.previewed = time.monotonic()
         self.held_out: dict[str, float] = {}
@@ -122,10 +125,12 @@ class _Run:
     def advance(self, progress: Progress | None) -> None:
         """One step, and whatever falls due after it on the leading process."""
         report = self.trainer.train(self.batches.at(self.trainer.step))
-        if not np.isfinite(report.loss):
+        # The gradient too: it spoils the weights a step before the loss shows it.
+        if not np.isfinite([report.loss, report.gradient_norm]).all():
+            remedy = "resume it" if has_checkpoint(self.folder) else "start again"
             raise TrainingError(
-                f"the loss became {report.loss} at step {report.step}; the last checkpoint is "
-                "kept: resume it with a lower --learning-rate"
+                f"step {report.step} came to a loss of {report.loss:g} and a gradient of "
+                f"{report.gradient_norm:g}; {remedy} with a lower --learning-rate"
             )
         if self.journal is None:
             return
@@ -217,11 +222,9 @@ def _open(folder: Path, settings: TrainSettings | None, world: World) -> tuple[T
     if not has_checkpoint(folder):
         if settings is None:
             raise TrainingError(f"no run to resume in {folder}")
-        if world.leads:
-            folder.mkdir(parents=True, exist_ok=True)
         return Trainer(settings, world), 0.0
     saved, state = load_checkpoint(folder)
-    if settings is not None and replace(saved, steps=settings.steps) != settings:
+    if settings is not None and _replanned(saved, settings) != settings:
         raise TrainingError(
             f"{folder} holds a run with other settings ({_differences(saved, settings)}); "
             "resume it with --resume, or start another with --out"
@@ -231,8 +234,13 @@ def _open(folder: Path, settings: TrainSettings | None, world: World) -> tuple[T
     return trainer, float(state["minutes"])
 
 
+def _replanned(saved: TrainSettings, asked: TrainSettings) -> TrainSettings:
+    """A run's settings with those of ``asked`` that a resumed run may change."""
+    return replace(saved, steps=asked.steps, learning_rate=asked.learning_rate)
+
+
 def _differences(saved: TrainSettings, asked: TrainSettings) -> str:
-    names = [n for n in vars(saved) if replace(saved, **{n: getattr(asked, n)}) != saved]
+    names = [n for n in vars(saved) if getattr(saved, n) != getattr(asked, n)]
     return ", ".join(f"{n}: {getattr(saved, n)!r}, asked {getattr(asked, n)!r}" for n in names)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from model.config import ModelConfig, profile
@@ -37,11 +38,15 @@ class TrainSettings:
         for name in ("steps", "batch", "segment_hops"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("confusion_weight", "content_weight", "shared_steps"):
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         for name in ("cooldown", "average_decay"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        if self.learning_rate <= 0:
-            raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
+        for name in ("learning_rate", "gradient_clip"):
+            if not 0.0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
         if len(set(self.domains)) != len(self.domains):
             raise ConfigError(f"each domain may be named once, got {', '.join(self.domains)}")
 

@@ -44,12 +44,16 @@ def demo(
     from bridge.console import progress_bar
     from bridge.demo import play_demo
     from bridge.loading import load_backend
+    from bridge.outputs import require_place
     from bridge.performance import example_path, read_performance
     from model.bundle import load_bundle
     from model.errors import UmtError
+    from realtime.resample import require_supported
 
     loaded = load_bundle(bundle)
     audio, rate = read_performance(performance or example_path())
+    require_supported(rate)
+    require_place(out / "demo.wav")
     opened = load_backend(backend, loaded)
     with progress_bar() as progress:
         task = progress.add_task("playing in real time", total=len(audio) / rate)

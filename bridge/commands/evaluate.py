@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bridge.commands.extras import needs
 from bridge.commands.options import BundleOption
 from bridge.console import note, progress_bar, say, show
 
@@ -35,11 +36,16 @@ def nll(
     """
     from rich.table import Table
 
+    from bridge.outputs import new_file, require_place, shown
     from evaluation.nll import CHANCE, held_out_nll
     from model.bundle import load_bundle
     from realtime.backends import open_backend
-    from training.corpus import load_corpus
 
+    with needs("train"):
+        from training.corpus import load_corpus
+
+    if json_path is not None:
+        require_place(json_path)
     network = load_bundle(bundle)
     corpus = load_corpus(data_dir, network.domain_names)
     test = {name: corpus.audio(name, "test") for name in network.domain_names}
@@ -80,5 +86,6 @@ def nll(
         )
     show(table)
     if json_path is not None:
-        json_path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        say(f"written to {json_path}")
+        with new_file(json_path) as part:
+            part.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        say(f"written to {shown(json_path)}")

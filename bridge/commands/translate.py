@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,8 +44,18 @@ def translate(
     folder, every sound file in it and below it is translated, under the same name; one that cannot
     be is named, and the others are done. Files that exist are replaced.
     """
+    from bridge.files import require_translatable
+    from bridge.loading import domain_index, load_backend
+    from model.bundle import load_bundle
+    from realtime.chain import Chain
+    from realtime.controls import Controls
+
     pairs = _pairs(source, target)
-    with _chain(bundle, backend, to, temperature) as chain:
+    network = load_bundle(bundle)
+    controls = Controls(domain=domain_index(network, to), temperature=temperature)
+    if len(pairs) == 1:
+        require_translatable(*pairs[0])
+    with Chain(network, load_backend(backend, network), controls=controls) as chain:
         _translate_all(pairs, chain, seed)
 
 
@@ -69,8 +78,11 @@ def _pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
         except AudioFileError as error:
             raise UsageError(str(error)) from error
         pairs = [(source, target)]
+    sources = {path.resolve() for path, _ in pairs}
     for one, other in pairs:
         _require_different(one, other)
+        if other.resolve() in sources:
+            raise UsageError(f"{shown(other)} is in IN and would be replaced; choose another OUT")
     return pairs
 
 
@@ -80,21 +92,6 @@ def _require_different(source: Path, target: Path) -> None:
 
     if is_same_file(source, target):
         raise UsageError(f"IN and OUT are the same: {shown(source)}")
-
-
-@contextmanager
-def _chain(
-    bundle_path: Path | None, backend: str, domain: str, temperature: float
-) -> Iterator[Chain]:
-    from bridge.loading import domain_index, load_backend
-    from model.bundle import load_bundle
-    from realtime.chain import Chain
-    from realtime.controls import Controls
-
-    bundle = load_bundle(bundle_path)
-    controls = Controls(domain=domain_index(bundle, domain), temperature=temperature)
-    with Chain(bundle, load_backend(backend, bundle), controls=controls) as chain:
-        yield chain
 
 
 def _translate_all(pairs: Sequence[tuple[Path, Path]], chain: Chain, seed: int) -> None:
