@@ -118,9 +118,12 @@ def _glance(
 
 
 def _closing(stream: DuplexStream) -> Callable[..., bool]:
-    def close(kind: type[BaseException] | None, *_: object) -> bool:
-        if not stream.close() and kind is None:
-            raise DeviceLost("the sound device cannot be closed; is the sound server still there?")
+    def close(kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
+        if not stream.close() and not isinstance(error, DeviceLost):
+            before = f"{error}; " if isinstance(error, UmtError) else ""
+            raise DeviceLost(
+                f"{before}the sound device cannot be closed; is the sound server still there?"
+            )
         return False
 
     return close

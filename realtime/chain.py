@@ -190,6 +190,7 @@ class Chain:
         """Input frames so far, skipped ones included."""
         self.frames_out = 0
         """Output samples so far, skipped ones included."""
+        self._begun = False
         self._filled = 0
         self._wanted = self._first_wanted
         self._faded_in = self._fade_frames
@@ -240,8 +241,9 @@ class Chain:
         self.meter = meter
 
     def _begin(self, out: Audio) -> int:
-        if self.frames_out:
+        if self._begun:
             return 0
+        self._begun = True
         # What the first hops would have brought had they begun before the timeline did.
         return self._emit(np.zeros(self._first_wanted, np.float32), out)
 

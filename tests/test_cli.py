@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ import pytest
 import soundfile
 import typer
 
+import bridge.console
 import model.bundle
 from bridge import cli
 from bridge.commands import live as live_command
+from bridge.console import working
 from model.bundle import Bundle, Domain, save_bundle
 from model.errors import AudioFileError, DataError, UmtError, UnknownDomain
 from tests.command_line import ROOT, start_umt, umt
+from tests.jack import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +184,32 @@ def test_the_program_starts_without_what_only_some_commands_need() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+def test_quick_work_is_not_worth_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    threads = threading.active_count()
+    with working("thinking"):
+        pass
+    assert threading.active_count() == threads
+    assert capsys.readouterr().err == ""
+
+
+def test_slow_work_says_so_while_it_goes_on_and_how_long_it_took(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge.console, "_WORTH_A_LINE_S", 0.01)
+    with working("thinking"):
+        wait_until(lambda: "..." in capsys.readouterr().err, 10, "the line")
+    assert capsys.readouterr().err.startswith("thinking: ")
+
+
+def test_a_score_that_cannot_be_written_is_not_worked_out(
+    bundle_path: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    said = umt("eval", "nll", "--bundle", bundle_path, "--json", tmp_path / "file" / "nll.json")
+    assert said.status == 1
+    assert said.complaint.endswith("file is not a folder")
 
 
 def test_recordings_become_a_domain(tmp_path: Path) -> None:

@@ -53,7 +53,9 @@ def recordings(tmp_path: Path) -> Path:
 def test_domain_names_are_checked(tmp_path: Path, recordings: Path) -> None:
     with pytest.raises(BundleError, match="My Domain"):
         from_recordings(tmp_path / "data", recordings, domain="My Domain")
-    with pytest.raises(UnknownDomain, match=r"no built-in domain 'kazoo'.*strings.*--wav-dir kazoo"):
+    with pytest.raises(
+        UnknownDomain, match=r"no built-in domain 'kazoo'.*strings.*--wav-dir kazoo"
+    ):
         prepare(tmp_path / "data", ["kazoo"], {}, SEED, ignore)
     with pytest.raises(DataError, match="both built in"):
         prepare(tmp_path / "data", ["strings"], {"strings": recordings}, SEED, ignore)

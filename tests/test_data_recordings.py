@@ -197,7 +197,14 @@ def test_a_manifest_that_cannot_be_used_is_refused(
 
 @pytest.mark.parametrize(
     "file",
-    ["../outside.wav", "/outside.wav", "mine/train/../../../outside.wav", "mine/outside.wav"],
+    [
+        "../outside.wav",
+        "/outside.wav",
+        "mine/train/../../../outside.wav",
+        "mine/outside.wav",
+        "../train/outside.wav",
+        "other/train/outside.wav",
+    ],
 )
 def test_a_manifest_names_no_file_outside_its_domain(
     tmp_path: Path, recordings: Path, file: str

@@ -131,7 +131,9 @@ def driven_to_the_bound(weights: Weights) -> dict[str, np.ndarray]:
     """Gates all saturated, outputs all pushing one way, weights that quantising makes larger."""
     driven = dict(weights)
     for name, value in weights.items():
-        if name.endswith("current.bias"):
+        if name == "embedding.weight":
+            driven[name] = np.full_like(value, 0.1)
+        elif name.endswith("current.bias"):
             driven[name] = np.full_like(value, 30.0)
         elif name.endswith("output.weight"):
             driven[name] = np.full_like(value, 1.51 / 127)
@@ -153,7 +155,7 @@ def test_int16_inputs_cannot_saturate_even_at_their_bound(shape: str) -> None:
     expected = reference_logits(config, quantised(weights), latents, codes)
     assert np.abs(logits - expected).max() < 2e-3 * np.abs(expected).max()
     queued = np.abs(state.buffers.queues.astype(np.int32)).max()
-    assert 16_000 < queued <= 32_767
+    assert 32_700 < queued <= 32_767
 
 
 @shapes

@@ -19,6 +19,7 @@ from bridge.report import SCHEMA, as_json
 from model.bundle import Bundle, default_bundle_path, random_bundle, save_bundle
 from model.errors import AudioFileError
 from realtime.backends import open_backend
+from realtime.chain import Chain
 from tests.command_line import Said, umt
 
 SECONDS = 2.0
@@ -159,6 +160,17 @@ def test_silence_is_a_failure(folder: Path, run: DemoRun, monkeypatch: pytest.Mo
     assert "silent" in said.complaint
 
 
+def test_an_engine_that_stops_is_a_failure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Chain, "process_into", fail)
+    said = demo(folder, "stopped")
+    assert said.status == 1
+    assert "the engine stopped: RuntimeError('a bug')" in said.complaint
+    assert not (folder / "stopped").exists()
+
+
 def test_an_interruption_writes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads = threading.active_count()
 
@@ -217,6 +229,15 @@ def test_a_rate_the_engine_does_not_run_at_is_one_line(folder: Path) -> None:
     said = umt("demo", "--out", folder / "odd", *options)
     assert said.status == 2
     assert "12345" in said.complaint
+
+
+def test_a_folder_that_cannot_be_is_told_before_the_music(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge.demo, "play_demo", None)
+    said = demo(folder, "short.wav")
+    assert said.status == 1
+    assert said.complaint.endswith("short.wav is not a folder")
 
 
 @pytest.mark.skipif(not default_bundle_path().exists(), reason="no default bundle in this tree")

@@ -18,9 +18,10 @@ import bridge.devices
 import bridge.recorder
 from bridge.audio import DuplexStream, StreamCallback, StreamSettings
 from bridge.devices import Device, DeviceLost, find_device
+from bridge.live import _closing
 from bridge.recorder import Recorder
 from bridge.status import StatusLine
-from model.errors import AudioDeviceError, AudioFileError
+from model.errors import AudioDeviceError, AudioFileError, UmtError
 from realtime.controls import Mailbox
 from realtime.engine import Engine
 from realtime.latency import LatencyItem
@@ -143,9 +144,7 @@ def portaudio(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     )
     monkeypatch.setattr(bridge.devices, "sound_library", lambda: fake)
     monkeypatch.setattr(bridge.audio, "sound_library", lambda: fake)
-    monkeypatch.setattr(bridge.audio, "_DEAD_AFTER_S", 0.05)
-    monkeypatch.setattr(bridge.audio, "_CLOSE_S", 0.05)
-    monkeypatch.setattr(bridge.audio, "_PROBE_S", 0.2)
+    monkeypatch.setattr(bridge.audio, "_DEAD_AFTER_S", 0.3)
     return fake
 
 
@@ -194,7 +193,10 @@ def test_a_device_that_stops_calling_is_lost(portaudio: SimpleNamespace) -> None
         watch_until_lost(stream)
 
 
-def test_a_driver_that_hangs_is_left_behind(portaudio: SimpleNamespace) -> None:
+def test_a_driver_that_hangs_is_left_behind(
+    portaudio: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge.audio, "_CLOSE_S", 0.05)
     portaudio.Stream.hangs = True
     stream = opened()
     stream.settle()
@@ -205,7 +207,31 @@ def test_a_driver_that_hangs_is_left_behind(portaudio: SimpleNamespace) -> None:
     stream._stream.released.set()
 
 
-def test_a_device_that_never_calls_is_lost(portaudio: SimpleNamespace) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (None, "the sound device cannot be closed"),
+        (UmtError("the engine stopped"), "the engine stopped; the sound device cannot be closed"),
+        (KeyboardInterrupt(), "the sound device cannot be closed"),
+        (DeviceLost("gone"), None),
+    ],
+)
+def test_a_driver_that_hangs_at_the_end_is_lost_whatever_else_went_wrong(
+    error: BaseException | None, said: str | None
+) -> None:
+    hanging = SimpleNamespace(close=lambda: False)
+    leave = _closing(hanging)  # type: ignore[arg-type]
+    if said is None:
+        assert not leave(type(error), error, None)
+        return
+    with pytest.raises(DeviceLost, match=f"^{said}"):
+        leave(error and type(error), error, None)
+
+
+def test_a_device_that_never_calls_is_lost(
+    portaudio: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge.audio, "_PROBE_S", 0.2)
     portaudio.Stream.calls = False
     with pytest.raises(DeviceLost, match="asked for no audio"):
         opened().settle()
@@ -250,6 +276,21 @@ def test_a_device_that_cannot_be_told_lists_what_there_is(
         find_device(wanted, kind)
 
 
+def test_without_a_default_device_the_others_are_listed(
+    portaudio: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = portaudio.query_devices
+
+    def refuse_default(kind: str | None = None) -> Any:
+        if kind is not None:
+            raise ValueError("Not an input device: 'Speaker'")
+        return query()
+
+    monkeypatch.setattr(portaudio, "query_devices", refuse_default)
+    with pytest.raises(AudioDeviceError, match="no default input.*--in: 0 'Built-in', 1 'USB"):
+        find_device(None, "input")
+
+
 def test_a_machine_without_devices_is_told_of_the_demo(portaudio: SimpleNamespace) -> None:
     portaudio.rows.clear()
     with pytest.raises(AudioDeviceError, match="umt demo"):
@@ -281,6 +322,23 @@ def test_a_take_holds_both_sides_sample_for_sample(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(tmp_path / "take-001-output.wav"), rendered)
     assert recorder.failure is None
     assert recorder.lost_frames == 0
+
+
+def test_a_second_interruption_keeps_the_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        join()
+        raise KeyboardInterrupt
+
+    captured, rendered = signals(RATE)
+    recorder = Recorder(tmp_path, RATE)
+    take_all(recorder, captured, rendered)
+    join = recorder._thread.join
+    monkeypatch.setattr(recorder._thread, "join", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        recorder.close()
+    np.testing.assert_array_equal(read(tmp_path / "take-001-input.wav"), captured)
 
 
 def test_takes_are_numbered(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from pythonosc.osc_message_builder import OscMessageBuilder
 from pythonosc.udp_client import SimpleUDPClient
 
 from bridge.osc import OscServer
-from bridge.oscpackets import MalformedPacket, Message, messages_of, packet_of
+from bridge.oscpackets import MalformedPacket, Message, messages_of, packet_of, raw_address
 from model.bundle import Bundle
 from model.errors import UmtError
 from realtime.controls import SETTINGS_BY_PATH, Controls, Mailbox
@@ -152,6 +152,8 @@ def test_get_answers_what_it_is_asked_for(sender: Sender) -> None:
     sender.send(packet("/umt/get", "/umt/gain/in", "domain"))
     assert sender.heard() == ("/umt/state", "gain/in", 0.0)
     assert sender.heard() == ("/umt/state", "domain", "c")
+    assert sender.ask("/umt/get", *["mix"] * 500) == ("/umt/state", "mix", 1.0)
+    sender.sync()
     address, asked, reason = sender.ask("/umt/get", "nonsense")
     assert (address, asked) == ("/umt/error", "/umt/get")
     assert "nonsense" in reason
@@ -163,6 +165,11 @@ def test_ping_gives_the_same_arguments_back_byte_by_byte(sender: Sender) -> None
     payload += b"text\0\0\0\0" + struct.pack(">i", 3) + b"abc\0" + bytes(8 + 8 + 8 + 4 + 4 + 8)
     sender.send(b"/umt/ping\0\0\0" + payload)
     assert sender.socket.recv(4096) == b"/umt/pong\0\0\0" + payload
+
+
+def test_a_ping_without_type_tags_is_answered_with_some(sender: Sender) -> None:
+    sender.send(b"/umt/ping\0\0\0")
+    assert sender.socket.recv(4096) == b"/umt/pong\0\0\0,\0\0\0"
 
 
 @pytest.mark.parametrize(
@@ -279,6 +286,7 @@ MALFORMED = {
     "bundle that ends in a size": bundle_of(GOOD) + b"\0\0",
     "bundle of noise": bundle_of(b"abcd"),
     "good message beside a bad one": bundle_of(GOOD, b"abcd"),
+    "bundle of too many messages": bundle_of(*[GOOD] * 65),
     "pattern *": packet("/umt/*", 1),
     "pattern ?": packet("/umt/mi?", 1),
     "pattern []": packet("/umt/[m]ix", 1),
@@ -306,6 +314,12 @@ def test_a_malformed_packet_is_counted_and_dropped(
     sender.send(GOOD)
     sender.sync()
     assert mailbox.latest == Controls(mix=0.5)
+
+
+def test_a_bundle_may_hold_many_messages(sender: Sender, mailbox: Mailbox) -> None:
+    sender.send(bundle_of(*[packet("/umt/mix", number / 64) for number in range(64)]))
+    sender.sync()
+    assert mailbox.latest.mix == 63 / 64
 
 
 def test_bundles_may_nest_a_little(sender: Sender, mailbox: Mailbox) -> None:
@@ -426,6 +440,25 @@ def test_a_flood_costs_a_bounded_number_of_changes(mailbox: Mailbox, tiny_bundle
     assert [message.arguments for message in mixes] == [pytest.approx((0.99,))]
     assert carried[-1] == packet("/umt/ping", 99)
     assert idle.counts.superseded == 200 - len(carried)
+
+
+def test_noise_in_a_flood_does_not_pass_for_a_newer_value() -> None:
+    assert raw_address(b"/umt/mixx") == b"/umt/mixx"
+    assert raw_address(packet("/umt/mix", 0.5)) == b"/umt/mix"
+
+
+def test_a_socket_that_goes_on_failing_does_not_hold_the_thread(
+    tiny_bundle: Bundle, mailbox: Mailbox
+) -> None:
+    class Failing:
+        def recvfrom(self, _: int) -> None:
+            raise OSError("unreachable")
+
+    idle = OscServer(tiny_bundle, mailbox, port=0)
+    idle.close()
+    idle._socket = Failing()  # type: ignore[assignment]
+    assert idle._drained() == []
+    assert idle.counts.unanswered == 1
 
 
 def test_a_few_messages_are_all_carried_out_in_order(sender: Sender) -> None:

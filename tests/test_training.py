@@ -61,6 +61,16 @@ def test_a_tone_lies_in_its_semitones_band(pitch: int) -> None:
     assert float(energies[0, -1].max()) == pytest.approx(0.25, rel=0.01)
 
 
+def test_a_hop_hears_128_ms_of_the_past_and_nothing_of_the_future() -> None:
+    tone = codes_of(69)[:, :2400]
+    silence = torch.full_like(tone, 128)
+    energies = semitones(torch.cat([silence, tone, silence], 1), hop_samples=80)[0, :, 69 - LOWEST]
+    # The window fades at its ends, so what it barely reaches is faint.
+    heard = (energies > 1e-4).nonzero().flatten() * 80
+    assert 2400 <= int(heard.min()) < 2400 + 400
+    assert 4800 + 2048 - 600 < int(heard.max()) < 4800 + 2048
+
+
 def test_an_even_guess_of_the_semitones_scores_the_logarithm_of_their_number() -> None:
     energies = semitones(codes_of(60, 67), hop_samples=80)
     even = torch.zeros(1, 50, BANDS)

@@ -215,6 +215,19 @@ with joined_world() as world:
 """
 
 
+def torchrun(script: Path, folder: Path, changes: str) -> None:
+    """Run ``script`` in two processes; fails if either does."""
+    launch = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
+    subprocess.run(
+        [*launch, str(script), str(folder), changes],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        check=True,
+        timeout=240,
+        capture_output=True,
+    )
+
+
 def test_two_processes_equal_one_with_the_same_batch(tmp_path: Path) -> None:
     # A rate so high that the weights move far more in a few steps than the order of sums can.
     changes = "{'learning_rate': 0.05}"
@@ -222,15 +235,7 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path: Path) -> None:
     subprocess.run(alone, cwd=ROOT, check=True, timeout=120)
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    subprocess.run(
-        [*torchrun, str(script), str(tmp_path / "two"), changes],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        check=True,
-        timeout=240,
-        capture_output=True,
-    )
+    torchrun(script, tmp_path / "two", changes)
     start = Trainer(settings(batch=4)).networks.state_dict()
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for part in ("encoder.", "decoders.0.", "decoders.1.", "confusion."):
@@ -241,6 +246,27 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path: Path) -> None:
         )
         assert moved > 0.1, f"{part} was not trained"
         assert apart < 0.05 * moved, f"{part} differs"
+
+
+STOPPED_PROGRAM = """
+import os, signal
+from training.trainer import Trainer
+honest = Trainer.train
+def train_and_stop(trainer, batch):
+    report = honest(trainer, batch)
+    if trainer.world.rank == 1 and trainer.step == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return report
+Trainer.train = train_and_stop
+"""
+
+
+def test_a_signal_to_one_process_ends_all_in_order(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(STOPPED_PROGRAM + PROGRAM)
+    torchrun(script, tmp_path / "run", "{'steps': 1000}")
+    assert load_checkpoint(tmp_path / "run")[1]["step"] == 3
+    assert (tmp_path / "run/bundle/manifest.json").exists()
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+import bridge.loading
 from bridge import files
 from bridge.files import Translation, translate_file
 from bridge.soundfiles import SoundReader, new_sound
@@ -117,16 +118,16 @@ def test_a_translation_stays_where_it_was_in_time() -> None:
 
 
 @pytest.mark.parametrize("name", ["out.wav", "out.flac", "out.aiff"])
-def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, tiny_chain: Chain, name: str) -> None:
+def test_the_same_seed_gives_the_same_sound(tmp_path: Path, tiny_chain: Chain, name: str) -> None:
     source = tmp_path / "in.wav"
     soundfile.write(source, noise(9000), 44100, subtype="FLOAT")
     results = []
     for folder, seed in (("one", 5), ("two", 5), ("three", 6)):
         target = tmp_path / folder / name
         translate_file(source, target, tiny_chain, seed, lambda done, total: None)
-        results.append(target.read_bytes())
-    assert results[0] == results[1] != results[2]
-    assert b"PEAK" not in results[0], "a chunk that holds the time of writing"
+        results.append(soundfile.read(target)[0])
+    np.testing.assert_array_equal(results[0], results[1])
+    assert not np.array_equal(results[0], results[2])
 
 
 def test_nan_and_infinity_are_silence(tmp_path: Path, tiny_chain: Chain) -> None:
@@ -205,6 +206,16 @@ def test_a_folder_is_mirrored_and_a_bad_file_named(tmp_path: Path, bundle_path: 
     assert problems[1] == "umt: 1 of 4 files could not be translated"
 
 
+def test_a_folder_may_be_translated_into_the_one_around_it(
+    tmp_path: Path, bundle_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    sound(tmp_path / "in" / "take.wav")
+    said = umt("translate", tmp_path / "in", tmp_path, "--to", "a", "--bundle", bundle_path)
+    assert said.status == 0, said.err
+    assert names_in(tmp_path) == ["in/take.wav", "take.wav"]
+
+
 def test_a_file_goes_into_a_folder_that_exists(tmp_path: Path, bundle_path: Path) -> None:
     source = sound(tmp_path / "in.wav")
     (tmp_path / "folder").mkdir()
@@ -232,11 +243,19 @@ class TestRefusals:
         assert said.status == 1
         assert "nothing to translate" in said.complaint
 
-    def test_a_text_file_with_a_sound_name(self) -> None:
-        (self.folder / "in.wav").write_text("Dear diary,")
-        said = self.translate(self.folder / "in.wav", self.folder / "o.wav", "--to", "a")
+    @pytest.mark.parametrize(
+        ("name", "text", "reason"),
+        [
+            ("in.wav", "Dear diary,", "not sound in a format known here"),
+            ("in.raw", "Dear diary,", "not sound in a format known here"),
+            ("in.wav", "", "in.wav: it is empty"),
+        ],
+    )
+    def test_a_file_that_is_not_sound(self, name: str, text: str, reason: str) -> None:
+        (self.folder / name).write_text(text)
+        said = self.translate(self.folder / name, self.folder / "o.wav", "--to", "a")
         assert said.status == 1
-        assert "in.wav" in said.complaint
+        assert reason in said.complaint
 
     def test_a_damaged_file(self) -> None:
         whole = sound(self.folder / "whole.flac", 60_000).read_bytes()
@@ -300,13 +319,38 @@ class TestRefusals:
         source = sound(self.folder / "in.wav")
         assert self.translate(self.folder, source, "--to", "a").status == 2
 
+    def test_a_folder_over_its_own_files(self) -> None:
+        inner = self.folder / "in" / "in"
+        inner.mkdir(parents=True)
+        for path in (inner / "take.wav", inner.parent / "take.wav"):
+            sound(path)
+        said = self.translate(inner.parent, self.folder, "--to", "a")
+        assert said.status == 2
+        assert "in/take.wav is in IN and would be replaced" in said.complaint
+
     @pytest.mark.skipif(sys.platform != "linux", reason="/proc is a folder nobody writes to")
     def test_a_folder_that_cannot_be_written(self) -> None:
+        said = self.translate(sound(self.folder / "in.wav"), "/proc/out.wav", "--to", "a")
+        assert said.status == 1
+        assert "cannot write /proc/out.wav" in said.complaint
+
+    @pytest.mark.parametrize("below", ["o.wav", "deep/er/o.wav"])
+    def test_a_file_in_place_of_a_folder(self, below: str) -> None:
         source = sound(self.folder / "in.wav")
-        for target in ("/proc/out.wav", source / "out.wav"):
-            said = self.translate(source, target, "--to", "a")
-            assert said.status == 1
-            assert "cannot write" in said.complaint
+        said = self.translate(source, source / below, "--to", "a")
+        assert said.status == 1
+        assert said.complaint.endswith("in.wav is not a folder")
+
+    def test_what_cannot_be_done_is_said_before_the_network_warms_up(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def warm_up(_: object) -> None:
+            raise AssertionError("warmed up for nothing")
+
+        monkeypatch.setattr(bridge.loading, "warm_up", warm_up)
+        source, empty = sound(self.folder / "in.wav"), sound(self.folder / "empty.wav", 0)
+        for one, other in ((source, source / "o.wav"), (empty, self.folder / "o.wav")):
+            assert "internal error" not in self.translate(one, other, "--to", "a").complaint
 
     def test_a_rate_the_format_cannot_hold(self) -> None:
         source = sound(self.folder / "in.wav", rate=96000)
