@@ -39,6 +39,7 @@ class RestStates:
     """
 
     encoder: Any
+    """At the end of a hop: the next latent comes out after one more."""
     decoders: tuple[Any, ...]
     latent: Latents
     """(1, latent_channels): the latent of silence."""
@@ -86,7 +87,8 @@ def rest_states(backend: Backend) -> RestStates:
     # One hop beyond the receptive field, so that every output in the last mean has settled.
     settling = config.encoder.receptive_field + config.encoder.lookahead_samples
     hops = -(-settling // hop) + 1
-    heard = backend.encoder.encode(np.zeros(hops * hop, np.float32), encoder_state)
+    silence = np.zeros(config.encoder.lookahead_samples + hops * hop, np.float32)
+    heard = backend.encoder.encode(silence, encoder_state)
     latent = heard[-1:].copy()
     hops = config.receptive_field_hops
     codes = np.full(hops * hop, SILENCE, np.uint8)

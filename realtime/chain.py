@@ -131,7 +131,11 @@ class Chain:
         if controls is not None:
             self.bundle.domain_index(controls.domain)
             self._controls = controls
-        written = self._begin(out)
+        written = 0
+        if not self._begun:
+            # The hop that would have come out had the stream begun before the timeline did.
+            self._begun = True
+            written = self._emit(np.zeros(self.config.hop_samples, np.float32), out)
         for start in range(0, len(block), self.piece_frames):
             piece = block[start : start + self.piece_frames]
             written += self._process_piece(piece, out[written:])
@@ -160,6 +164,7 @@ class Chain:
         self._down.forget()
         self._up.forget()
         self._mixer.forget()
+        self._encoder_state = self._rest.encoder.copy()
         self._heard[: self._filled] = 0.0
         self._faded_in = 0
         return frames
@@ -192,7 +197,6 @@ class Chain:
         """Output samples so far, skipped ones included."""
         self._begun = False
         self._filled = 0
-        self._wanted = self._first_wanted
         self._faded_in = self._fade_frames
         self._gain_in = linear(self._controls.gain_in)
         self._peak_in = 0.0
@@ -216,12 +220,6 @@ class Chain:
         assert self._player is not None
         return self._player
 
-    @property
-    def _first_wanted(self) -> int:
-        # Latents come out of a rested encoder when look-ahead plus whole hops have been heard.
-        hop = self.config.hop_samples
-        return self._backend.encoder.delay_samples % hop or hop
-
     def _allocate(self) -> None:
         hop, piece = self.config.hop_samples, self.piece_frames
         self._piece = np.zeros(piece, np.float32)
@@ -240,13 +238,6 @@ class Chain:
         self.process(scrap)
         self.meter = meter
 
-    def _begin(self, out: Audio) -> int:
-        if self._begun:
-            return 0
-        self._begun = True
-        # What the first hops would have brought had they begun before the timeline did.
-        return self._emit(np.zeros(self._first_wanted, np.float32), out)
-
     def _process_piece(self, piece: Audio, out: Audio) -> int:
         clean = self._piece[: len(piece)]
         heard = kernel_input(piece)
@@ -255,21 +246,20 @@ class Chain:
         self.frames_in += len(piece)
         narrow = self._narrow[: self._down.process_into(clean, self._narrow)]
         written = 0
-        for part in self._hops_completed(narrow):
-            written += self._emit(self._translate(part), out[written:])
+        for hop in self._hops_completed(narrow):
+            written += self._emit(self._translate(hop), out[written:])
         return written
 
     def _hops_completed(self, heard: Audio) -> Iterator[Audio]:
-        """Collect audio at 16 kHz; yields what the encoder turns into exactly one latent."""
+        """Collect audio at 16 kHz, yielding each whole hop; valid until the next."""
         while len(heard):
-            take = min(self._wanted - self._filled, len(heard))
+            take = min(len(self._heard) - self._filled, len(heard))
             self._heard[self._filled : self._filled + take] = heard[:take]
             self._filled += take
             heard = heard[take:]
-            if self._filled == self._wanted:
-                part = self._heard[: self._wanted]
-                self._filled, self._wanted = 0, self.config.hop_samples
-                yield part
+            if self._filled == len(self._heard):
+                self._filled = 0
+                yield self._heard
 
     def _translate(self, heard: Audio) -> Audio:
         started = perf_counter()

@@ -20,9 +20,11 @@ class EdgeFader:
         length = max(2, round(_FADE_S * rate))
         self._rise = ((np.arange(length) + 0.5) / length).astype(np.float32)
         self._fall = self._rise[::-1].copy()
+        self._work = np.empty(length, np.float32)
         self._length = length
         self._risen = length
         self._fallen = length
+        self._falls_from = 0.0
         self._last = 0.0
         self._dry = False
 
@@ -30,15 +32,19 @@ class EdgeFader:
         """Complete one block in place: its first ``ready`` frames are audio, the rest is missing.
 
         out: (frames,) float32.  Missing frames become a short fall from the last audible level,
-        then silence.  Returns whether a gap begins in this block.
+        then silence; a fall that audio interrupts goes on below the rise of that audio.
+        Returns whether a gap begins in this block.
         """
         if ready:
             self._rise_over(out[:ready])
+            self._fall_over(out[:ready])
             self._last = float(out[ready - 1])
-            self._fallen = 0
         missing = len(out) - ready
         begins = missing > 0 and (ready > 0 or not self._dry)
+        if begins:
+            self._falls_from, self._fallen = self._last, 0
         if missing:
+            out[ready:] = 0.0
             self._fall_over(out[ready:])
             self._risen = 0
         self._dry = missing > 0
@@ -52,6 +58,7 @@ class EdgeFader:
 
     def _fall_over(self, out: NDArray[np.float32]) -> None:
         size = min(len(out), self._length - self._fallen)
-        np.multiply(self._fall[self._fallen : self._fallen + size], self._last, out=out[:size])
-        out[size:] = 0.0
-        self._fallen += size
+        if size:
+            part = self._fall[self._fallen : self._fallen + size]
+            out[:size] += np.multiply(part, self._falls_from, out=self._work[:size])
+            self._fallen += size

@@ -29,6 +29,8 @@ from realtime.seed import Uniforms
 CROSSFADE_SAMPLES = 480
 """30 ms at the network's rate; rounded up to whole hops."""
 
+# A helper thread that has not caught up after this long never will: it is slower than the music.
+_PATIENCE_S = 1.0
 # Hops a helper thread may fall behind before its work is thrown away and begun again.
 _SLACK_HOPS = 64
 # Enough to spare a helper thread most of its turns at the interpreter's lock, few enough to notice
@@ -43,7 +45,8 @@ class PrimingJob:
     count of hops is assigned after the hops themselves.
     """
 
-    def __init__(self, domain: int, decoder: Decoder, history: History):
+    def __init__(self, domain: int, decoder: Decoder, history: History, hops: int):
+        """hops: how many of the latest hops of ``history`` to read."""
         self.domain = domain
         self.state: Any = None
         self.cancelled = False
@@ -54,7 +57,7 @@ class PrimingJob:
         self._hop = history.hop_samples
         self._latents, self._codes = history.unrolled(_SLACK_HOPS)
         self._given = history.hops
-        self._done = 0
+        self._done = history.hops - hops
 
     @property
     def hops_left(self) -> int:
@@ -177,6 +180,7 @@ class DomainPlayer:
         self._job: PrimingJob | None = None
         self._incoming: PrimingJob | None = None
         self._hops_waited = 0
+        self._patience_hops = ceil(_PATIENCE_S / config.hop_s)
         self._faded = 0
         self.fade_hops = ceil(CROSSFADE_SAMPLES / config.hop_samples)
         self._fade_out, self._fade_in = _equal_power(self.fade_hops, config.hop_samples)
@@ -248,15 +252,28 @@ class DomainPlayer:
         job = self._job
         if job is None:
             return
-        if self._primed(job):
-            self._incoming, self._job, self._faded = job, None, 0
-        else:
-            self._hops_waited += 1
+        if not self._primed(job):
+            if self._hops_waited < self._patience_hops:
+                self._hops_waited += 1
+                return
+            job = self._hurried(job)
+        self._incoming, self._job, self._faded = job, None, 0
 
     def _begin(self, target: int) -> None:
-        self._job = PrimingJob(target, self._decoders[target], self._history)
+        history = self._history
+        self._job = PrimingJob(target, self._decoders[target], history, history.hops)
         if self._primer is not None:
             self._primer.submit(self._job)
+
+    def _hurried(self, late: PrimingJob) -> PrimingJob:
+        """In place of a job that comes too late, one that has read the last hop alone.
+
+        The domain then comes in with a transient under its fade, which beats not coming in at all.
+        """
+        late.cancelled = True
+        job = PrimingJob(late.domain, self._decoders[late.domain], self._history, 1)
+        job.catch_up()
+        return job
 
     def _primed(self, job: PrimingJob) -> bool:
         """Whether ``job`` has read all there is, with the player reading one last hop itself."""

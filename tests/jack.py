@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -51,23 +52,37 @@ def jack_server(folder: Path) -> Iterator[JackServer]:
         environment.pop(foreign, None)
     scheduling = ["-R", "-P", "60"] if _may_have_priority() else ["--no-realtime"]
     driver = ["-d", "dummy", "-r", str(RATE), "-p", str(PERIOD), "-C", "2", "-P", "2"]
-    with (folder / "jackd.log").open("wb") as log:
-        process = subprocess.Popen(
-            ["jackd", "-S", *scheduling, "--name", name, *driver],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-        )
+    command = ["jackd", "-S", *scheduling, "--name", name, *driver]
+    process = _started(command, name, environment, folder / "jackd.log")
     try:
-        waiting = ["jack_wait", "-s", name, "-w", "-t", "10"]
-        up = subprocess.run(waiting, capture_output=True, env=environment, timeout=20, check=False)
-        if up.returncode or process.poll() is not None:
-            said = (folder / "jackd.log").read_text(errors="replace").strip().splitlines()
-            pytest.skip(f"jackd does not start here: {said[-1] if said else 'no reason given'}")
         yield JackServer(name, environment, process)
     finally:
+        if end(process) == -signal.SIGKILL:
+            # JACK has eight places for servers. One that was killed keeps its own until another
+            # of its name has come and gone.
+            end(_started(command, name, environment, folder / "jackd.log"))
+
+
+def _started(
+    command: list[str], name: str, environment: dict[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    # The banner goes to stdout, what is wrong to stderr.
+    with log.open("wb") as errors:
+        quiet = subprocess.DEVNULL
+        process = subprocess.Popen(
+            command, stdin=quiet, stdout=quiet, stderr=errors, env=environment
+        )
+    waiting = ["jack_wait", "-s", name, "-w", "-t", "10"]
+    try:
+        up = subprocess.run(waiting, capture_output=True, env=environment, timeout=20, check=False)
+    except BaseException:
         end(process)
+        raise
+    if up.returncode or process.poll() is not None:
+        end(process)
+        said = "; ".join(log.read_text(errors="replace").split("\n")).strip("; ")
+        pytest.skip(f"jackd does not start here: {said or 'no reason given'}")
+    return process
 
 
 def end(process: subprocess.Popen[Any], timeout_s: float = 5.0) -> int:

@@ -235,11 +235,15 @@ def test_skipping_jumps_the_timeline_and_drops_what_was_inside() -> None:
     assert place.tolist() == [900 + dropped + 700 + chain.delay_samples]
 
 
-def test_half_a_hop_from_before_a_skip_is_not_heard_after_it() -> None:
-    chain = echo_chain()
-    chain.process(np.full(120, 0.5, np.float32))
+@pytest.mark.parametrize("lookahead_layers", [0, 3, 7])
+@pytest.mark.parametrize("heard", [120, 480, 481])
+def test_what_was_inside_before_a_skip_is_not_heard_after_it(
+    heard: int, lookahead_layers: int
+) -> None:
+    chain = echo_chain(lookahead_layers=lookahead_layers)
+    chain.process(np.full(heard, 0.5, np.float32))
     chain.skip(1)
-    assert np.abs(chain.process(np.zeros(160, np.float32))).max() < 1e-3
+    assert np.abs(chain.process(np.zeros(480, np.float32))).max() < 1e-3
 
 
 def test_a_decoder_in_full_voice_resumes_gently_after_a_skip() -> None:

@@ -19,7 +19,7 @@ from bridge.report import SCHEMA, as_json
 from model.bundle import Bundle, default_bundle_path, random_bundle, save_bundle
 from model.errors import AudioFileError
 from realtime.backends import open_backend
-from realtime.chain import Chain
+from realtime.engine import Engine
 from tests.command_line import Said, umt
 
 SECONDS = 2.0
@@ -161,10 +161,10 @@ def test_silence_is_a_failure(folder: Path, run: DemoRun, monkeypatch: pytest.Mo
 
 
 def test_an_engine_that_stops_is_a_failure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> int:
+    def fail(_: Engine) -> bool:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(Chain, "process_into", fail)
+    monkeypatch.setattr(Engine, "step", fail)
     said = demo(folder, "stopped")
     assert said.status == 1
     assert "the engine stopped: RuntimeError('a bug')" in said.complaint

@@ -156,6 +156,7 @@ def test_a_frame_sounds_one_delay_later_or_not_at_all(
     sizes = [size for size, _ in moves]
     # Falling, so that a frame played too late is louder than its place allows.
     captured = np.linspace(0.6, 0.3, sum(sizes) + settled, dtype=np.float32)
+    captured[:100] *= np.linspace(0.0, 1.0, 100, dtype=np.float32)
     heard, at = [], 0
     with running(engine):
         for size, turns in moves:

@@ -169,6 +169,26 @@ def test_a_gap_falls_and_rises_without_a_step() -> None:
     assert whole[-1] == np.float32(0.8)
 
 
+@pytest.mark.parametrize("missing", [1, 20, 71, 72, 73, 200])
+@pytest.mark.parametrize("block", [1, 16, 64, 256])
+def test_a_gap_of_any_length_has_no_step(missing: int, block: int) -> None:
+    fader = EdgeFader(48000)
+    ready = np.ones(2048, bool)
+    ready[300 : 300 + missing] = False
+    ready[512 : 512 + missing] = False
+    heard = []
+    for part in np.split(ready, len(ready) // block):
+        out, frames = np.full(block, np.nan, np.float32), int(part.sum())
+        out[:frames] = 0.8
+        fader.smooth(out, frames)
+        heard.append(out)
+    whole = np.concatenate(heard)
+    assert np.abs(np.diff(whole)).max() < 0.02
+    assert whole.min() < 0.8
+    assert whole.max() <= np.float32(0.8) + 1e-6
+    assert (whole[-100:] == np.float32(0.8)).all()
+
+
 @pytest.mark.parametrize("ready", [0, 1, 63])
 def test_a_gap_that_goes_on_is_one_gap(ready: int) -> None:
     fader = EdgeFader(48000)

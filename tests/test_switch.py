@@ -219,6 +219,22 @@ def test_a_helper_that_falls_far_behind_begins_again() -> None:
     assert player.last_switch_hops == 200 + FADE_HOPS
 
 
+def test_a_helper_slower_than_the_music_does_not_keep_a_domain_out_for_ever() -> None:
+    primer = HeldPrimer()
+    player, decoders = echo_player(primer)
+    play(player, 0, 3)
+    second = 16_000 // HOP
+    play(player, 1, second)
+    assert player.domain == 0
+    assert decoders[1].primed_hops == 0
+    play(player, 1, FADE_HOPS)
+    assert player.domain == 1
+    assert player.last_switch_hops == second + FADE_HOPS
+    # The player read no more than it can within a hop.
+    assert decoders[1].primed_hops == 1
+    assert all(job.cancelled for job in primer.jobs)
+
+
 def test_a_failure_on_the_helper_thread_is_raised_by_the_player() -> None:
     primer = Primer()
     player, decoders = echo_player(primer)
