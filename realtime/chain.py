@@ -68,6 +68,7 @@ class Chain:
         self._rest = rest_states(backend)
         self._allocate()
         self._background = False
+        self._begun = False
         self._primer: Primer | None = None
         self._player: DomainPlayer | None = None
         self._warm_up()
@@ -191,12 +192,12 @@ class Chain:
         self._down.reset()
         self._up.reset()
         self._mixer.reset(self._controls)
-        self.frames_in = 0
+        self.frames_in: int = 0
         """Input frames so far, skipped ones included."""
-        self.frames_out = 0
+        self.frames_out: int = 0
         """Output samples so far, skipped ones included."""
         self._begun = False
-        self._filled = 0
+        self._filled: int = 0
         self._faded_in = self._fade_frames
         self._gain_in = linear(self._controls.gain_in)
         self._peak_in = 0.0
