@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -136,8 +137,14 @@ def test_debug_shows_the_traceback_beside_the_line(
     assert said.err.endswith("umt: it broke\n")
 
 
-def test_a_reader_that_leaves_is_no_error_worth_a_word(bundle_path: Path) -> None:
-    process = start_umt("domains", "--bundle", bundle_path)
+@pytest.mark.parametrize("words", [("--version",), ("domains", "--bundle")], ids=" ".join)
+def test_a_reader_that_leaves_is_no_error_worth_a_word(
+    bundle_path: Path, words: tuple[str, ...]
+) -> None:
+    # Buffered, as a user has it: the pipe is found broken when all is done.
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    rest = [bundle_path] if "--bundle" in words else []
+    process = start_umt(*words, *rest, env=buffered)
     assert process.stdout is not None
     process.stdout.close()
     assert process.stderr is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import soundfile
 
 import bridge.demo
-from bridge.demo import DemoRun, itinerary, play_demo
+from bridge.demo import DemoRun, HopLog, _cpu_share, itinerary, play_demo
 from bridge.performance import PacedPlayer, example_path, read_performance
 from bridge.report import SCHEMA, as_json
 from model.bundle import Bundle, default_bundle_path, random_bundle, save_bundle
@@ -215,6 +216,31 @@ def test_any_length_of_performance_is_played_to_its_last_frame(frames: int) -> N
     player.start()
     assert player.wait(20)
     np.testing.assert_array_equal(player.heard, performance)
+
+
+def test_a_block_that_begins_late_is_counted_as_a_device_would() -> None:
+    class Slow:
+        rate = 10_000
+        xruns = 0
+
+        def exchange(self, captured: Any, rendered: Any) -> None:
+            time.sleep(0.03)
+
+        def count_xrun(self) -> None:
+            self.xruns += 1
+
+    engine = Slow()
+    player = PacedPlayer(engine, np.zeros(400, np.float32), 100)  # type: ignore[arg-type]
+    player.start()
+    assert player.wait(20)
+    assert 2 <= player.late_blocks == engine.xruns
+
+
+def test_the_share_of_a_core_is_processor_time_by_audio_time() -> None:
+    log = HopLog(0.01, 3, lambda: 0.0)
+    log.cpu_s[:] = 5.0, 5.002, 5.008
+    assert _cpu_share(log, 3) == pytest.approx(0.4)
+    assert _cpu_share(log, 1) == 0.0
 
 
 def test_a_performance_without_sound_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ import bridge.devices
 import bridge.recorder
 from bridge.audio import DuplexStream, StreamCallback, StreamSettings
 from bridge.devices import Device, DeviceLost, find_device
-from bridge.live import _closing
+from bridge.live import _closing, _ending
 from bridge.recorder import Recorder
 from bridge.status import StatusLine
 from model.errors import AudioDeviceError, AudioFileError, UmtError
@@ -191,6 +192,29 @@ def test_a_device_that_stops_calling_is_lost(portaudio: SimpleNamespace) -> None
     stream._stream.stalled = True
     with pytest.raises(DeviceLost, match="stopped asking for audio"):
         watch_until_lost(stream)
+
+
+def test_a_process_that_slept_does_not_take_its_device_for_lost(
+    portaudio: SimpleNamespace,
+) -> None:
+    stream = opened()
+    stream.settle()
+    stream._stream.stalled = True
+    time.sleep(0.1)
+    stream.watch()
+    time.sleep(0.4)
+    for _ in range(3):
+        stream.watch()
+    assert stream.close()
+
+
+def test_a_second_ctrl_c_interrupts_what_hangs() -> None:
+    with _ending() as ending:
+        signal.raise_signal(signal.SIGINT)
+        assert ending.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_driver_that_hangs_is_left_behind(

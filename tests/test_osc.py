@@ -461,6 +461,16 @@ def test_a_socket_that_goes_on_failing_does_not_hold_the_thread(
     assert idle.counts.unanswered == 1
 
 
+def test_an_answer_that_nobody_takes_is_counted_and_no_fault(
+    tiny_bundle: Bundle, mailbox: Mailbox
+) -> None:
+    idle = OscServer(tiny_bundle, mailbox, port=0)
+    # From this machine's own address there is no way to another's.
+    idle._carry_out(packet("/umt/ping"), ("192.0.2.1", 9))
+    idle.close()
+    assert idle.counts.unanswered == 1
+
+
 def test_a_few_messages_are_all_carried_out_in_order(sender: Sender) -> None:
     for number in range(20):
         sender.send(packet("/umt/mix", number / 20))

@@ -145,6 +145,24 @@ def test_nan_and_infinity_are_silence(tmp_path: Path, tiny_chain: Chain) -> None
     np.testing.assert_array_equal(*results)
 
 
+def test_what_no_microphone_hears_is_cut_to_a_level_that_filters_bear(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", np.array([0.5, 1e30, -1e30]), 16000, subtype="FLOAT")
+    with SoundReader(tmp_path / "in.wav") as reader:
+        (block,) = reader.blocks()
+    np.testing.assert_array_equal(block, [0.5, 8.0, -8.0])
+
+
+def test_a_file_shorter_than_what_was_written_is_none(tmp_path: Path) -> None:
+    def write_half() -> None:
+        with new_sound(tmp_path / "o.wav", 48000) as writer:
+            writer.write(noise(100))
+            writer.frames += 50
+
+    with pytest.raises(AudioFileError, match="100 of 150 frames arrived"):
+        write_half()
+    assert names_in(tmp_path) == []
+
+
 def test_memory_does_not_grow_with_length(tmp_path: Path, tiny_chain: Chain) -> None:
     peaks = []
     for seconds in (4, 20):
