@@ -270,7 +270,8 @@ class DomainPlayer:
 
         The domain then comes in with a transient under its fade, which beats not coming in at all.
         """
-        late.cancelled = True
+        # Not ``late`` alone: one that was full has just been begun again.
+        self.abandon()
         job = PrimingJob(late.domain, self._decoders[late.domain], self._history, 1)
         job.catch_up()
         return job

@@ -128,6 +128,19 @@ def test_latency_is_the_same_after_a_stall(stalled_frames: int) -> None:
         assert engine.meter.dropped_frames > stalled_frames - 2 * engine.backlog_limit
 
 
+def test_a_backlog_that_may_still_be_read_fits_the_ring() -> None:
+    """A rate and a hop with few whole multiples in common: input is dropped in units of 0.7 s."""
+    config = echo_config(hop_samples=136)
+    mailbox = Mailbox(DRY, domains=2)
+    engine = Engine(echo_bundle(config), echo_backend(config), 11025, 64, mailbox=mailbox)
+    with running(engine):
+        exchange(engine, np.zeros(engine.backlog_limit - 64, np.float32), 64, stalled=True)
+        heard = exchange(engine, impulse(4096, 1000), 64)
+    assert engine.chain.skip_unit == 7497
+    assert engine.meter.overloads == 0
+    assert np.flatnonzero(heard).tolist() == [1000 + engine.delay_samples]
+
+
 @pytest.mark.parametrize("rate", [44100, 48000])
 @pytest.mark.parametrize("mix", [0.0, 1.0])
 def test_latency_is_the_same_after_a_late_first_turn(rate: int, mix: float) -> None:
