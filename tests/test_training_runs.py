@@ -218,14 +218,15 @@ with joined_world() as world:
 def torchrun(script: Path, folder: Path, changes: str) -> None:
     """Run ``script`` in two processes; fails if either does."""
     launch = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
-    subprocess.run(
+    said = subprocess.run(
         [*launch, str(script), str(folder), changes],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        check=True,
         timeout=240,
         capture_output=True,
+        text=True,
     )
+    assert said.returncode == 0, said.stderr
 
 
 def test_two_processes_equal_one_with_the_same_batch(tmp_path: Path) -> None:

@@ -71,5 +71,8 @@ def joined_world(threads: int | None = None) -> Iterator[World]:
     dist.init_process_group("gloo")
     try:
         yield World(dist.get_rank(), size)
+        # All leave together. A gloo thread frees a sum's tensors a moment after the sum is known,
+        # and must not find the interpreter gone.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
