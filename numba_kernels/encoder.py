@@ -77,10 +77,10 @@ def mulaw_code(sample: Any, boundaries: Any) -> Any:
 def _run_front(weights: Any, buffers: Any, audio: Any, start: Any, count: Any) -> None:
     """Compand a chunk, and convolve it into ``buffers.hidden``."""
     levels, front, width = buffers.levels, weights.front, weights.front.shape[1]
-    levels[:2] = buffers.past
+    levels[0], levels[1] = buffers.past[0], buffers.past[1]
     for t in range(count):
         levels[2 + t] = weights.levels[mulaw_code(audio[start + t], weights.boundaries)]
-    buffers.past[:] = levels[count : count + 2]
+    buffers.past[0], buffers.past[1] = levels[count], levels[count + 1]
     for i in range(0, width, VECTOR):
         taps = load(front, i, VECTOR), load(front, width + i, VECTOR)
         newest = load(front, 2 * width + i, VECTOR)

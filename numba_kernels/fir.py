@@ -39,7 +39,8 @@ def polyphase(
     start = 0
     while start < block.size:
         size = min(chunk, block.size - start)
-        work[past : past + size] = block[start : start + size]
+        for k in range(size):
+            work[past + k] = block[start + k]
         limit = size * up
         while position < limit:
             newest = position // up

@@ -30,17 +30,21 @@ _SOURCES = (*_FOLDER.glob("*.py"), _FOLDER.parent / "model" / "config.py")
 _KEEP_DAYS = 30.0
 
 
+# Kernels run without numba's runtime: what would allocate does not compile, and no array is counted
+# in and out of a function, which costs more than the small ones do.
+
+
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that kernels call, melted into each of them by the compiler."""
-    compiled: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", forceinline=True)(
-        function
-    )
+    compiled: Callable[..., Any] = numba.njit(
+        nogil=True, error_model="numpy", forceinline=True, _nrt=False
+    )(function)
     return compiled
 
 
 def subroutine(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that kernels call, kept apart where one copy of its code is enough."""
-    compiled: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy")(function)
+    compiled: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", _nrt=False)(function)
     return compiled
 
 
@@ -49,7 +53,7 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Floating point is strict: no reassociation, so a result never depends on how work was split.
     """
-    compiled: Any = numba.njit(nogil=True, error_model="numpy")(function)
+    compiled: Any = numba.njit(nogil=True, error_model="numpy", _nrt=False)(function)
     if kernel_cache_folder() is not None:
         compiled._cache = _KernelCache(function)  # type: ignore[no-untyped-call]
     result: Callable[..., Any] = compiled

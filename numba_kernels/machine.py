@@ -21,12 +21,20 @@ class Machine:
     """Whether a multiply-add is one instruction; if not, kernels multiply and then add."""
 
     @property
-    def sum_rows(self) -> int:
-        """Rows of a matrix-vector product summed at once: eight registers of 32-bit sums.
+    def byte_products(self) -> bool:
+        """Whether sums of four products of bytes are one instruction (VNNI)."""
+        wide = self.register_bytes == 64 and "avx512vnni" in self.features
+        return wide or (self.register_bytes == 32 and "avxvnni" in self.features)
 
-        Eight chains hide the latency of a multiply-add.
+    @property
+    def sum_rows(self) -> int:
+        """Rows of a matrix-vector product summed at once: eight registers of 32-bit sums or more.
+
+        Eight chains hide the latency of a multiply-add. Byte products take two sums a row, for
+        which AVX-512 has registers enough.
         """
-        return 8 * self.register_bytes // 4
+        rows = 8 * self.register_bytes // 4
+        return rows // 2 if self.byte_products and self.register_bytes == 32 else rows
 
     @property
     def block_steps(self) -> int:

@@ -8,6 +8,7 @@ by their own largest value, sample by sample.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from model import mulaw
 from model.config import LEVELS, DecoderConfig, EncoderConfig
 from model.errors import ConfigError
 from model.weights import Weights
-from numba_kernels.product import SUM_ROWS
+from numba_kernels.product import AHEAD_ROWS, SUM_ROWS, column_group
 from numba_kernels.simd import VECTOR
 
 Floats = NDArray[np.float32]
@@ -41,6 +42,10 @@ class PackedMatrix(NamedTuple):
     """(layers, rows, depth) float32 or int8; in memory tile by tile, see ``pack_rows``."""
     scales: Floats
     """(layers, rows): what a sum is multiplied by; ones for float32."""
+    offsets: NDArray[np.int32]
+    """(layers, rows): what is added to a sum of byte products, see ``product``."""
+    tile: int
+    """Rows of a tile, the last ones of a remainder excepted."""
 
 
 class BlockMatrix(NamedTuple):
@@ -61,11 +66,13 @@ class DecoderWeights(NamedTuple):
     """(1, layers * 2R + H, latent_channels): the latent's way into every gate, then the head."""
     dilations: NDArray[np.int64]
     queue_starts: NDArray[np.int64]
-    """Where each layer's queue of ``dilation`` rows of R begins."""
+    """Where each layer's queue of ``dilation + 1`` inputs begins, counted in inputs."""
     input_scales: Floats
-    """(layers,): int16 units of one unit of a layer's input."""
-    gate: PackedMatrix
-    """(layers, 2R, 2R): past tap, then current tap."""
+    """(layers,): 16-bit units of one unit of a layer's input."""
+    past: PackedMatrix
+    """(layers, 2R, R): rows in the order of ``gate_order``."""
+    current: PackedMatrix
+    """(layers, 2R, R): likewise."""
     output: PackedMatrix
     """(layers, R + S, R)."""
     output_bias: Floats
@@ -118,28 +125,57 @@ def pack_encoder(config: EncoderConfig, weights: Weights) -> EncoderWeights:
     )
 
 
-def pack_decoder(config: DecoderConfig, weights: Weights, dtype: DTypeLike) -> DecoderWeights:
+def gate_order(channels: int) -> NDArray[np.int64]:
+    """Which row of filters (0..R-1) or gates (R..2R-1) each packed row is.
+
+    A vector of filters and the gates of the same channels lie side by side, so that a range of
+    rows is all that a range of channels needs.
+    """
+    rows = np.arange(2 * channels).reshape(2, channels // VECTOR, VECTOR)
+    return rows.transpose(1, 0, 2).ravel()
+
+
+def pack_decoder(
+    config: DecoderConfig, weights: Weights, dtype: DTypeLike, members: int = 1
+) -> DecoderWeights:
     """Lay a decoder's weights out for the sample loop, as float32 or int8.
 
-    Raises ConfigError if an int32 sum of the int8 decoder could overflow.
+    members: threads that may share the loop.
+    Raises ConfigError if an int32 sum of the int8 decoder could overflow, or channels do not
+    divide among the members.
     """
+    residual, skip = config.residual_channels, config.skip_channels
+    if members > 1 and (residual % (members * VECTOR) or skip % (members * VECTOR)):
+        raise ConfigError(
+            f"{members} threads need residual and skip channels in multiples of "
+            f"{members * VECTOR}, got {residual} and {skip}; use one thread"
+        )
+    order = gate_order(residual)
     names = [f"layers.{i}" for i in range(len(config.dilations))]
     embedding = _clean(weights["embedding.weight"])
     outputs = [_clean(weights[f"{name}.output.weight"]) for name in names]
     output_bias = _clean(np.stack([weights[f"{name}.output.bias"] for name in names]))
-    output = pack_rows(outputs, dtype, 1.0 / float(GATE_SCALE))
+    shared = SUM_ROWS if members == 1 else math.gcd(SUM_ROWS, residual // members, skip // members)
+    output = pack_rows(outputs, dtype, 1.0 / float(GATE_SCALE), shared)
     input_scales = HEADROOM / input_bounds(embedding, outputs, output_bias, dtype)
-    gates = [
-        np.hstack([weights[f"{name}.past.weight"], weights[f"{name}.current.weight"]])
-        for name in names
-    ]
     return DecoderWeights(
         embedding=embedding,
-        conditions=_pack_conditions(names, weights),
+        conditions=_pack_conditions(names, weights, order),
         dilations=np.array(config.dilations, np.int64),
-        queue_starts=queue_starts(config.dilations, config.residual_channels),
+        queue_starts=queue_starts([d + 1 for d in config.dilations], residual),
         input_scales=input_scales.astype(np.float32),
-        gate=pack_rows(gates, dtype, 1.0 / input_scales),
+        past=pack_rows(
+            [weights[f"{name}.past.weight"][order] for name in names],
+            dtype,
+            1.0 / input_scales,
+            AHEAD_ROWS,
+        ),
+        current=pack_rows(
+            [weights[f"{name}.current.weight"][order] for name in names],
+            dtype,
+            1.0 / input_scales,
+            SUM_ROWS if members == 1 else math.gcd(SUM_ROWS, 2 * residual // members),
+        ),
         output=output,
         output_bias=output_bias,
         hidden=pack_rows([weights["head.hidden.weight"]], dtype),
@@ -148,9 +184,11 @@ def pack_decoder(config: DecoderConfig, weights: Weights, dtype: DTypeLike) -> D
     )
 
 
-def _pack_conditions(names: Sequence[str], weights: Weights) -> BlockMatrix:
-    rows = [weights[f"{name}.condition.weight"] for name in names]
-    bias = [weights[f"{name}.current.bias"] for name in names]
+def _pack_conditions(
+    names: Sequence[str], weights: Weights, order: NDArray[np.int64]
+) -> BlockMatrix:
+    rows = [weights[f"{name}.condition.weight"][order] for name in names]
+    bias = [weights[f"{name}.current.bias"][order] for name in names]
     return pack_block(
         [np.vstack([*rows, weights["head.condition.weight"]])],
         [np.concatenate([*bias, weights["head.hidden.bias"]])],
@@ -185,17 +223,21 @@ def quantise_rows(rows: Floats) -> tuple[NDArray[np.int8], Floats]:
 
 
 def pack_rows(
-    matrices: Sequence[Floats], dtype: DTypeLike, unit: float | NDArray[np.floating] = 1.0
+    matrices: Sequence[Floats],
+    dtype: DTypeLike,
+    unit: float | NDArray[np.floating] = 1.0,
+    tile: int = SUM_ROWS,
 ) -> PackedMatrix:
     """Lay matrices (rows, depth) out for ``product``.
 
-    Tiles of rows follow one another; in a tile, pairs of columns; in a pair, for int8 the two
-    weights of each row side by side, for float32 one column and then the other.
-    unit: what one unit of int16 input stands for, one number or one a matrix.
+    Tiles of rows follow one another, the last ones half as large until the rows are used up; in a
+    tile, groups of columns; in a group, the weights of each row side by side.
+    unit: what one unit of 16-bit input stands for, one number or one a matrix.
     """
     rows, depth = matrices[0].shape
     packed = aligned((len(matrices), rows, depth), dtype)
     scales = np.ones((len(matrices), rows), np.float32)
+    offsets = np.zeros((len(matrices), rows), np.int32)
     units = np.broadcast_to(np.asarray(unit, np.float64), len(matrices))
     for layer, matrix in enumerate(matrices):
         values: NDArray[Any] = _clean(matrix)
@@ -203,21 +245,23 @@ def pack_rows(
             values, row_scales = quantise_rows(values)
             _require_no_overflow(values)
             scales[layer] = row_scales * units[layer]
-        packed[layer] = _tiled(values).reshape(rows, depth)
-    return PackedMatrix(packed, scales)
+            # Taken modulo 2**32 like the sums themselves, which end within int32.
+            offsets[layer] = (-32768 * values.astype(np.int64).sum(axis=1)).astype(np.int32)
+        packed[layer] = _tiled(values, tile).reshape(rows, depth)
+    return PackedMatrix(packed, scales, offsets, tile)
 
 
-def _tiled(matrix: NDArray[Any]) -> NDArray[Any]:
+def _tiled(matrix: NDArray[Any], tile: int) -> NDArray[Any]:
     rows, depth = matrix.shape
+    group = column_group(matrix.dtype)
     tiles = []
-    start, size = 0, SUM_ROWS
+    start, size = 0, tile
     while start < rows:
         if start + size > rows:
             size //= 2
             continue
-        pairs = matrix[start : start + size].reshape(size, depth // 2, 2)
-        order = (1, 0, 2) if matrix.dtype == np.int8 else (1, 2, 0)
-        tiles.append(pairs.transpose(order).ravel())
+        groups = matrix[start : start + size].reshape(size, depth // group, group)
+        tiles.append(groups.transpose(1, 0, 2).ravel())
         start += size
     return np.concatenate(tiles)
 

@@ -18,6 +18,7 @@ _WEYL_0 = np.uint64(0x9E3779B9)
 _WEYL_1 = np.uint64(0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _WORD = np.uint64(32)
+_ZERO = np.uint64(0)
 _ROUNDS = 10
 
 
@@ -44,14 +45,14 @@ def fill_uniforms(key: Any, stream: Any, position: Any, out: Any) -> None:
     the first number in its stream.  out: (time,) float32.
     """
     scale = np.float32(2.0**-24)
-    lanes = np.empty(4, np.uint64)
+    words = philox(_ZERO, _ZERO, _ZERO, _ZERO, _ZERO, _ZERO)
     for i in range(out.size):
         place = position + np.uint64(i)
         lane = place & np.uint64(3)
         if i == 0 or lane == 0:
             block = place >> np.uint64(2)
-            lanes[0], lanes[1], lanes[2], lanes[3] = philox(
+            words = philox(
                 block & _LOW, block >> _WORD, stream & _LOW, stream >> _WORD,
                 key & _LOW, key >> _WORD,
             )  # fmt: skip
-        out[i] = np.float32(lanes[lane] >> np.uint64(8)) * scale
+        out[i] = np.float32(words[lane] >> np.uint64(8)) * scale

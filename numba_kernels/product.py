@@ -1,9 +1,17 @@
-"""Matrix-vector products with float32 or int8 weights.
+"""Products of packed matrices with one or several input columns, float32 or int8 weights.
 
-Weights of a product lie as ``pack.pack_rows`` leaves them: tiles of rows, and within a tile pairs
-of columns. int8 weights meet int16 inputs in int32 sums, which cannot overflow (checked when
-packing) and so do not depend on their order; float32 sums always run from the first column to the
-last. Both are one source: the operations that differ are chosen by the arrays' types.
+Weights lie as ``pack.pack_rows`` leaves them: tiles of rows, and within a tile groups of columns.
+int8 weights meet 16-bit inputs in exact int32 sums, which cannot overflow (checked when packing)
+and so come out the same on every machine; float32 sums run from the first column to the last.
+
+How inputs lie in memory is their array's type:
+
+- float32: as they are;
+- int16: whole numbers, multiplied in pairs;
+- uint8: the same numbers as two planes of bytes, high then low, for machines that multiply bytes
+  in fours (``vpdpbusd``). With h the high byte plus 128 and l the low one, a number is
+  256 h + l - 32768, so a sum is 256 times one byte product plus another, less 32768 times the sum
+  of the weights, which packing knows.
 """
 
 from __future__ import annotations
@@ -11,156 +19,363 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
+from numba.core.datamodel.models import PrimitiveModel
+from numba.extending import register_model
+from numpy.typing import DTypeLike
 
 from numba_kernels.jit import inlined, intrinsic
 from numba_kernels.machine import MACHINE
 from numba_kernels.simd import (
     ROUNDER,
     VECTOR,
-    Vector,
+    add_byte_products,
     add_pair_products,
     array_pointer,
     constant,
     llvm_vector,
-    load,
     load_lanes,
     multiply_add,
-    splat,
     spread,
-    store,
     store_lanes,
 )
 
 SUM_ROWS = max(MACHINE.sum_rows, VECTOR)
 """Rows of the largest tile; a remainder takes tiles of half as many, down to 16."""
 
-_SUMS = {types.int8: types.int32, types.float32: types.float32}
+AHEAD_ROWS = 32 if MACHINE.register_bytes == 64 else VECTOR
+"""Rows of a tile that meets several columns of inputs at once."""
+
+_WIDE = ir.VectorType(ir.IntType(32), VECTOR)
+_FLOATS = llvm_vector(types.float32, VECTOR)
+
+
+def input_dtype(weights: DTypeLike) -> np.dtype[Any]:
+    """What the inputs of a product with such weights are kept as on this machine."""
+    if np.dtype(weights) != np.int8:
+        return np.dtype(np.float32)
+    return np.dtype(np.uint8 if MACHINE.byte_products else np.int16)
+
+
+def input_planes(inputs: DTypeLike) -> int:
+    """Array elements that one input takes."""
+    return 2 if np.dtype(inputs) == np.uint8 else 1
+
+
+def column_group(weights: DTypeLike) -> int:
+    """Columns whose weights lie side by side for each row."""
+    return {np.uint8: 4, np.int16: 2, np.float32: 1}[input_dtype(weights).type]
+
+
+class Sums(types.Type):
+    """Running sums of a tile: ``units`` vectors of rows for each of ``steps`` input columns."""
+
+    def __init__(self, element: types.Type, units: int, steps: int, planes: int) -> None:
+        self.element = element
+        self.units = units
+        self.steps = steps
+        self.planes = planes
+        super().__init__(name=f"Sums({element} x {units} x {steps} x {planes})")
+
+    def places(self) -> list[tuple[int, int, int]]:
+        """(unit, step, place of the first plane) of each sum."""
+        return [
+            (unit, step, (unit * self.steps + step) * self.planes)
+            for unit in range(self.units)
+            for step in range(self.steps)
+        ]
+
+
+@register_model(Sums)
+class _SumsModel(PrimitiveModel):
+    def __init__(self, manager: Any, sums: Sums) -> None:
+        count = sums.units * sums.steps * sums.planes
+        backing = ir.ArrayType(llvm_vector(sums.element, VECTOR), count)
+        super().__init__(manager, sums, backing)  # type: ignore[no-untyped-call]
+
+
+def _offset(builder: Any, pointer: Any, elements: Any) -> Any:
+    return builder.gep(pointer, [elements])
+
+
+def _int(value: int) -> Any:
+    return ir.Constant(ir.IntType(64), value)
 
 
 @intrinsic
-def zero_sums(_context: Any, weights: Any, rows: Any) -> Any:
-    """``zero_sums(weights, rows)``: sums to begin with, for weights of this type."""
-    sums = Vector(_SUMS[weights.dtype], rows.literal_value)
+def planes(_context: Any, inputs: Any) -> Any:
+    """``planes(inputs)``: array elements that one input takes."""
+    count = 2 if inputs.dtype == types.uint8 else 1
 
     def emit(_context: Any, _builder: Any, _signature: Any, _args: Any) -> Any:
-        return constant(llvm_vector(sums.element, sums.lanes), 0)
+        return _int(count)
 
-    return sums(weights, rows), emit
+    return types.intp(inputs), emit
 
 
 @intrinsic
-def add_products(_context: Any, sums: Any, weights: Any, at: Any, inputs: Any, k: Any) -> Any:
-    """``add_products(sums, weights, at, inputs, k)``: add the products of columns k and k + 1.
+def group(_context: Any, inputs: Any) -> Any:
+    """``group(inputs)``: columns taken by one ``add_products``."""
+    count = {types.uint8: 4, types.int16: 2, types.float32: 1}[inputs.dtype]
 
-    The columns' weights begin at ``weights[at]``: for int8 the two of each row side by side, for
-    float32 one whole column after the other.
+    def emit(_context: Any, _builder: Any, _signature: Any, _args: Any) -> Any:
+        return _int(count)
+
+    return types.intp(inputs), emit
+
+
+@intrinsic
+def zero_sums(_context: Any, inputs: Any, rows: Any, steps: Any) -> Any:
+    """``zero_sums(inputs, rows, steps)``: sums to begin with, for inputs of this type."""
+    element = types.float32 if inputs.dtype == types.float32 else types.int32
+    sums = Sums(
+        element,
+        rows.literal_value // VECTOR,
+        steps.literal_value,
+        2 if inputs.dtype == types.uint8 else 1,
+    )
+
+    def emit(_context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
+        zero = constant(llvm_vector(element, VECTOR), 0)
+        made = ir.Constant(ir.ArrayType(zero.type, sums.units * sums.steps * sums.planes), None)
+        return made
+
+    return sums(inputs, rows, steps), emit
+
+
+@intrinsic
+def add_products(
+    _context: Any, sums: Any, weights: Any, at: Any, inputs: Any, start: Any, stride: Any,
+    plane: Any,
+) -> Any:  # fmt: skip
+    """Add a group of columns, whose weights begin at ``weights[at]``.
+
+    The first step's inputs begin at ``inputs[start]``, the next step's ``stride`` further; a
+    second plane lies ``plane`` behind the first.
     """
-    rows = sums.lanes
+    kind = inputs.dtype
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        total, *pairs = args
-        kinds = signature.args[1:]
-        weight = array_pointer(context, builder, kinds[0], pairs[0], pairs[1])
-        value = array_pointer(context, builder, kinds[2], pairs[2], pairs[3])
-        if weights.dtype == types.int8:
-            short = llvm_vector(types.int16, 2 * rows)
-            left = builder.sext(load_lanes(builder, weight, types.int8, 2 * rows), short)
-            pair = builder.load(builder.bitcast(value, ir.IntType(32).as_pointer()), align=2)
-            right = builder.bitcast(spread(builder, pair, rows), short)
-            return add_pair_products(builder, total, left, right)
-        for column in range(2):
-            left = load_lanes(
-                builder,
-                builder.gep(weight, [ir.IntType(64)(column * rows)]),
-                types.float32,
-                rows,
+        totals = args[0]
+        weight = array_pointer(context, builder, signature.args[1], args[1], args[2])
+        value = array_pointer(context, builder, signature.args[3], args[3], args[4])
+        stride, plane = args[5], args[6]
+
+        def wide_input(step: int, on_plane: int) -> Any:
+            pointer = _offset(builder, value, builder.mul(stride, _int(step)))
+            if on_plane:
+                pointer = _offset(builder, pointer, plane)
+            if kind == types.float32:
+                return spread(builder, builder.load(pointer), VECTOR)
+            whole = builder.load(builder.bitcast(pointer, ir.IntType(32).as_pointer()), align=1)
+            return spread(builder, whole, VECTOR)
+
+        per_unit = VECTOR * {types.uint8: 4, types.int16: 2, types.float32: 1}[kind]
+        loaded = []
+        for unit in range(sums.units):
+            pointer = _offset(builder, weight, _int(unit * per_unit))
+            loaded.append(load_lanes(builder, pointer, weights.dtype, per_unit))
+        wide = {
+            (step, p): wide_input(step, p) for step in range(sums.steps) for p in range(sums.planes)
+        }
+        for unit, step, place in sums.places():
+            for p in range(sums.planes):
+                total = builder.extract_value(totals, place + p)
+                given = wide[step, p]
+                if kind == types.uint8:
+                    total = add_byte_products(builder, total, given, loaded[unit])
+                elif kind == types.int16:
+                    short = ir.VectorType(ir.IntType(16), per_unit)
+                    left = builder.sext(loaded[unit], short)
+                    total = add_pair_products(builder, total, left, builder.bitcast(given, short))
+                else:
+                    total = multiply_add(builder, loaded[unit], given, total)
+                totals = builder.insert_value(totals, total, place + p)
+        return totals
+
+    return sums(sums, weights, types.intp, inputs, types.intp, types.intp, types.intp), emit
+
+
+@intrinsic
+def store_scaled(
+    _context: Any, out: Any, at: Any, out_stride: Any, sums: Any, offsets: Any, scales: Any,
+    row: Any, factor: Any, shifts: Any, shift_at: Any, shift_stride: Any,
+) -> Any:  # fmt: skip
+    """Write a tile's (sums + offsets[row:]) * scales[row:] * factor + shifts[shift_at:] to ``out``.
+
+    A step's results begin ``out_stride`` behind the step's before, its shifts ``shift_stride``.
+    float32 sums have neither offset nor scale.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def lanes(index: int, place: Any, element: Any) -> Any:
+            pointer = array_pointer(context, builder, signature.args[index], args[index], place)
+            return load_lanes(builder, pointer, element, VECTOR)
+
+        def moved(base: Any, stride: Any, step: int, unit: int) -> Any:
+            far = builder.add(base, builder.mul(stride, _int(step)))
+            return builder.add(far, _int(unit * VECTOR))
+
+        totals = args[3]
+        for unit, step, place in sums.places():
+            total = builder.extract_value(totals, place)
+            shift = lanes(8, moved(args[9], args[10], step, unit), types.float32)
+            if sums.element == types.float32:
+                result = builder.fadd(total, shift)
+            else:
+                here = builder.add(args[6], _int(unit * VECTOR))
+                if sums.planes == 2:
+                    low = builder.extract_value(totals, place + 1)
+                    total = builder.add(builder.shl(total, constant(_WIDE, 8)), low)
+                    total = builder.add(total, lanes(4, here, types.int32))
+                scale = lanes(5, here, types.float32)
+                scale = builder.fmul(scale, spread(builder, args[7], VECTOR))
+                result = multiply_add(builder, builder.sitofp(total, _FLOATS), scale, shift)
+            target = array_pointer(
+                context, builder, signature.args[0], args[0], moved(args[1], args[2], step, unit)
             )
-            scalar = builder.load(builder.gep(value, [ir.IntType(64)(column)]))
-            total = multiply_add(builder, left, spread(builder, scalar, rows), total)
-        return total
+            store_lanes(builder, target, result)
+        return context.get_dummy_value()
 
-    return sums(sums, weights, types.intp, inputs, types.intp), emit
-
-
-@intrinsic
-def to_scale(_context: Any, sums: Any, scale: Any, shift: Any) -> Any:
-    """``to_scale(sums, scale, shift)``: float32 sums * scale + shift; float32 sums have scale 1."""
-
-    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        if sums.element == types.float32:
-            return builder.fadd(args[0], args[2])
-        return multiply_add(builder, builder.sitofp(args[0], args[2].type), args[1], args[2])
-
-    return shift(sums, scale, shift), emit
+    intp = types.intp
+    return types.void(
+        out, intp, intp, sums, offsets, scales, intp, types.float32, shifts, intp, intp
+    ), emit
 
 
 @intrinsic
-def store_inputs(_context: Any, inputs: Any, at: Any, values: Any, scale: Any) -> Any:
-    """``store_inputs(inputs, at, values, scale)``: keep values as a later product's inputs.
+def store_inputs(_context: Any, inputs: Any, at: Any, plane: Any, values: Any, scale: Any) -> Any:
+    """``store_inputs(inputs, at, plane, values, scale)``: keep values as a later product's inputs.
 
-    An int16 array takes the nearest whole number to values * scale, which must not exceed 32767;
-    a float32 array takes the values.
+    16-bit inputs take the nearest whole number to values * scale, which must not exceed 32767; a
+    float32 array takes the values. A second plane lies ``plane`` behind the first.
     """
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = array_pointer(context, builder, signature.args[0], args[0], args[1])
-        kept = args[2]
+        kept = args[3]
+        if inputs.dtype == types.float32:
+            store_lanes(builder, pointer, kept)
+            return context.get_dummy_value()
+        rounder = constant(kept.type, float(ROUNDER))
+        near = multiply_add(builder, kept, args[4], rounder)
+        bits = builder.bitcast(near, _WIDE)
         if inputs.dtype == types.int16:
-            rounder = constant(kept.type, float(ROUNDER))
-            near = multiply_add(builder, kept, args[3], rounder)
-            bits = builder.bitcast(near, llvm_vector(types.int32, values.lanes))
-            kept = builder.trunc(bits, llvm_vector(types.int16, values.lanes))
-        store_lanes(builder, pointer, kept)
+            store_lanes(builder, pointer, builder.trunc(bits, llvm_vector(types.int16, VECTOR)))
+            return context.get_dummy_value()
+        octets = llvm_vector(types.uint8, VECTOR)
+        high = builder.trunc(builder.lshr(bits, constant(_WIDE, 8)), octets)
+        store_lanes(builder, pointer, builder.xor(high, constant(octets, 128)))
+        store_lanes(builder, _offset(builder, pointer, args[2]), builder.trunc(bits, octets))
         return context.get_dummy_value()
 
-    return types.void(inputs, types.intp, values, scale), emit
+    return types.void(inputs, types.intp, types.intp, values, scale), emit
 
 
-def _rows_at_a_time(rows: int) -> Callable[..., Any]:
+def _tiles_of(rows: int) -> Callable[..., Any]:
     """The product in tiles of ``rows``, handing what is left to tiles of half as many."""
 
     @inlined
     def tiles(
-        out: Any, matrix: Any, layer: Any, inputs: Any, factor: Any, shifts: Any, at: Any, row: Any
-    ) -> Any:
+        out: Any, matrix: Any, layer: Any, inputs: Any, start: Any, factor: Any, shifts: Any,
+        at: Any, row: Any, stop: Any,
+    ) -> Any:  # fmt: skip
         count, depth = matrix.weights.shape[1:]
-        start = layer * count
-        while row + rows <= count:
-            first = (start + row) * depth
-            sums = zero_sums(matrix.weights, rows)
-            for k in range(0, depth, 2):
-                sums = add_products(sums, matrix.weights, first + k * rows, inputs, k)
-            scale = load(matrix.scales, start + row, rows) * splat(factor, rows)
-            store(out, row, to_scale(sums, scale, load(shifts, at + row, rows)))
-            row += rows
+        base = layer * count
+        if rows <= matrix.tile:
+            while row + rows <= stop:
+                first = (base + row) * depth
+                sums = zero_sums(inputs, rows, 1)
+                for k in range(0, depth, group(inputs)):
+                    sums = add_products(
+                        sums, matrix.weights, first + k * rows, inputs, start + k, 0, depth
+                    )
+                store_scaled(
+                    out, row, 0, sums, matrix.offsets, matrix.scales, base + row, factor, shifts,
+                    at + row, 0,
+                )  # fmt: skip
+                row += rows
         return row
 
     if rows == VECTOR:
         return tiles
-    smaller = _rows_at_a_time(rows // 2)
+    smaller = _tiles_of(rows // 2)
 
     @inlined
     def tiles_and_rest(
-        out: Any, matrix: Any, layer: Any, inputs: Any, factor: Any, shifts: Any, at: Any, row: Any
-    ) -> Any:
-        row = tiles(out, matrix, layer, inputs, factor, shifts, at, row)
-        return smaller(out, matrix, layer, inputs, factor, shifts, at, row)
+        out: Any, matrix: Any, layer: Any, inputs: Any, start: Any, factor: Any, shifts: Any,
+        at: Any, row: Any, stop: Any,
+    ) -> Any:  # fmt: skip
+        row = tiles(out, matrix, layer, inputs, start, factor, shifts, at, row, stop)
+        return smaller(out, matrix, layer, inputs, start, factor, shifts, at, row, stop)
 
     return tiles_and_rest
 
 
-_all_rows = _rows_at_a_time(SUM_ROWS)
+_all_tiles = _tiles_of(SUM_ROWS)
 
 
 @inlined
 def product(
-    out: Any, matrix: Any, layer: Any, inputs: Any, factor: Any, shifts: Any, at: Any
-) -> None:
-    """out = scales * factor * (weights[layer] @ inputs) + shifts[at:], all rows of one layer.
+    out: Any, matrix: Any, layer: Any, inputs: Any, start: Any, factor: Any, shifts: Any, at: Any,
+    first: Any, stop: Any,
+) -> None:  # fmt: skip
+    """out[i] = scales * factor * (weights[layer] @ x) + shifts[at + i] for rows first <= i < stop.
 
-    matrix: a ``PackedMatrix``. inputs: (depth,) of the type its weights meet. out: (rows,) or
-    longer, float32.
+    matrix: a ``PackedMatrix``; first and stop are multiples of its tile, or the end. x: ``depth``
+    inputs from ``inputs[start]``. out: (rows,) or longer, float32.
     """
-    _all_rows(out, matrix, layer, inputs, factor, shifts, at, 0)
+    _all_tiles(out, matrix, layer, inputs, start, factor, shifts, at, first, stop)
+
+
+def _steps_of(steps: int) -> Callable[..., Any]:
+    @inlined
+    def tile(
+        out: Any, out_at: Any, matrix: Any, layer: Any, inputs: Any, shifts: Any, at: Any,
+        row: Any, step: Any,
+    ) -> None:  # fmt: skip
+        count, depth = matrix.weights.shape[1:]
+        first = (layer * count + row) * depth
+        stride = depth * planes(inputs)
+        sums = zero_sums(inputs, AHEAD_ROWS, steps)
+        for k in range(0, depth, group(inputs)):
+            sums = add_products(
+                sums, matrix.weights, first + k * AHEAD_ROWS, inputs, step * stride + k, stride,
+                depth,
+            )  # fmt: skip
+        store_scaled(
+            out, out_at + step * count + row, count, sums, matrix.offsets, matrix.scales,
+            layer * count + row, np.float32(1.0), shifts, at + row, 0,
+        )  # fmt: skip
+
+    return tile
+
+
+_tile_of_4 = _steps_of(4)
+_tile_of_2 = _steps_of(2)
+_tile_of_1 = _steps_of(1)
+
+
+@inlined
+def products_ahead(
+    out: Any, out_at: Any, matrix: Any, layer: Any, inputs: Any, steps: Any, shifts: Any, at: Any,
+    first: Any, stop: Any,
+) -> None:  # fmt: skip
+    """As ``product`` for several columns of inputs at once, weights being read once.
+
+    inputs: ``steps`` times ``depth`` of them, one column after another. Column t's results begin
+    at ``out[out_at + t * rows]``. matrix: a ``PackedMatrix`` with tiles of AHEAD_ROWS.
+    """
+    for row in range(first, stop, AHEAD_ROWS):
+        step = 0
+        while step + 4 <= steps:
+            _tile_of_4(out, out_at, matrix, layer, inputs, shifts, at, row, step)
+            step += 4
+        while step + 2 <= steps:
+            _tile_of_2(out, out_at, matrix, layer, inputs, shifts, at, row, step)
+            step += 2
+        while step < steps:
+            _tile_of_1(out, out_at, matrix, layer, inputs, shifts, at, row, step)
+            step += 1

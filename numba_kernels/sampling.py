@@ -65,14 +65,15 @@ def _crossing(weights: Any, first: Any, count: Any, before: Any, threshold: Any)
 
 
 @kernel
-def draw_codes(logits: Any, uniforms: Any, sharpness: Any, codes: Any) -> None:
+def draw_codes(
+    logits: Any, uniforms: Any, sharpness: Any, codes: Any, row: Any, weights: Any, block_sums: Any
+) -> None:
     """Draw one code for each row of logits, as ``decode`` does sample by sample.
 
-    logits: (time, 256) float32. uniforms: (time,) float32. codes: (time,) uint8, written.
+    logits: (time, 256) float32. uniforms: (time,) float32. codes: (time,) uint8, written. row and
+    weights: (256,), and block_sums: (16,), scratch.
     """
-    row = np.empty(LEVELS, np.float32)
-    weights = np.empty(LEVELS, np.float32)
-    block_sums = np.empty(_BLOCKS, np.float32)
     for n in range(codes.size):
-        row[:] = logits[n]
+        for i in range(0, LEVELS, VECTOR):
+            store(row, i, load(logits, n * LEVELS + i, VECTOR))
         codes[n] = draw_code(row, weights, block_sums, uniforms[n], sharpness)

@@ -29,6 +29,7 @@ _ELEMENTS: dict[Any, Any] = {
     types.int32: ir.IntType(32),
     types.int16: ir.IntType(16),
     types.int8: ir.IntType(8),
+    types.uint8: ir.IntType(8),
 }
 _INDEX = ir.IntType(32)
 
@@ -117,6 +118,33 @@ def add_pair_products(builder: Any, total: Any, left: Any, right: Any) -> Any:
     even = shuffled(builder, products, list(range(0, lanes, 2)))
     odd = shuffled(builder, products, list(range(1, lanes, 2)))
     return builder.add(total, builder.add(even, odd))
+
+
+def add_byte_products(builder: Any, total: Any, left: Any, right: Any) -> Any:
+    """Emit total[i] + the four products of bytes 4i..4i+3: ``left`` unsigned, ``right`` signed.
+
+    left: (lanes,) int32, each four bytes. right: (4 * lanes,) int8. For machines with
+    ``byte_products`` alone.
+    """
+    lanes = MACHINE.register_bytes // 4
+    part = ir.VectorType(ir.IntType(32), lanes)
+    name = f"llvm.x86.avx512.vpdpbusd.{32 * lanes}"
+    function = builder.module.globals.get(name) or ir.Function(
+        builder.module, ir.FunctionType(part, [part] * 3), name
+    )
+    right = builder.bitcast(right, total.type)
+    if total.type.count == lanes:
+        return builder.call(function, [total, left, right])
+    # A vector of two registers: a product on each, and the halves joined.
+    halves = []
+    for first in (0, lanes):
+        picked = list(range(first, first + lanes))
+        halves.append(
+            builder.call(function, [shuffled(builder, v, picked) for v in (total, left, right)])
+        )
+    return builder.shuffle_vector(
+        *halves, ir.Constant(ir.VectorType(_INDEX, 2 * lanes), list(range(2 * lanes)))
+    )
 
 
 @intrinsic

@@ -45,25 +45,35 @@ class RestStates:
     """(1, latent_channels): the latent of silence."""
 
 
-_Maker = tuple[Callable[[ModelConfig, Weights], Encoder], Callable[[ModelConfig, Weights], Decoder]]
+_Maker = tuple[
+    Callable[[ModelConfig, Weights], Encoder], Callable[[ModelConfig, Weights, int], Decoder]
+]
 
 
 def _numba(dtype: str) -> _Maker:
-    return StreamEncoder, lambda config, weights: NumbaDecoder(config, weights, dtype)
+    def make_decoder(config: ModelConfig, weights: Weights, threads: int) -> Decoder:
+        return NumbaDecoder(config, weights, dtype, threads)
+
+    return StreamEncoder, make_decoder
+
+
+def _reference_decoder(config: ModelConfig, weights: Weights, _threads: int) -> Decoder:
+    return ReferenceDecoder(config, weights)
 
 
 _MAKERS: dict[str, _Maker] = {
     "numba-int8": _numba("int8"),
     "numba-float32": _numba("float32"),
-    "reference": (ReferenceEncoder, ReferenceDecoder),
+    "reference": (ReferenceEncoder, _reference_decoder),
 }
 
 BACKENDS = tuple(_MAKERS)
 
 
-def open_backend(name: str, bundle: Bundle) -> Backend:
+def open_backend(name: str, bundle: Bundle, threads: int = 1) -> Backend:
     """Lay a bundle's weights out for a backend.
 
+    threads: that may sample together; the reference has one.
     Raises BackendUnavailable, listing the names, if there is none of this name.
     """
     if name not in _MAKERS:
@@ -74,7 +84,8 @@ def open_backend(name: str, bundle: Bundle) -> Backend:
         config=bundle.config,
         encoder=make_encoder(bundle.config, bundle.encoder),
         decoders=tuple(
-            make_decoder(bundle.config, bundle.decoders[domain]) for domain in bundle.domain_names
+            make_decoder(bundle.config, bundle.decoders[domain], threads)
+            for domain in bundle.domain_names
         ),
     )
 

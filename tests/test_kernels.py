@@ -33,7 +33,7 @@ from numba_kernels.pack import (
     pack_rows,
     quantise_rows,
 )
-from numba_kernels.product import product
+from numba_kernels.product import AHEAD_ROWS, input_dtype, product, products_ahead
 from numba_kernels.sampling import draw_codes
 from numba_kernels.simd import VECTOR, load, max_lanes, store, sum_lanes
 
@@ -44,7 +44,20 @@ ONE = np.float32(1.0)
 
 @numba.njit(nogil=True)
 def run_product(out: Any, matrix: Any, layer: Any, inputs: Any, factor: Any, shifts: Any) -> None:
-    product(out, matrix, layer, inputs, factor, shifts, 3)
+    product(out, matrix, layer, inputs, 0, factor, shifts, 3, 0, matrix.weights.shape[1])
+
+
+@numba.njit
+def run_ahead(out: Any, matrix: Any, inputs: Any, steps: Any, shifts: Any, first: Any) -> None:
+    products_ahead(out, 5, matrix, 1, inputs, steps, shifts, 3, first, matrix.weights.shape[1])
+
+
+def as_inputs(values: np.ndarray) -> np.ndarray:
+    """int16 values (..., depth) as this machine's products take them, flat."""
+    if input_dtype(np.int8) == np.int16:
+        return values.reshape(-1)
+    high = (values.astype(np.int32) + 32768) >> 8
+    return np.stack([high, values & 255], axis=-2).astype(np.uint8).reshape(-1)
 
 
 @numba.njit
@@ -70,7 +83,7 @@ def gate_reference(filtered: np.ndarray, gate: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("rows", ROWS)
-@pytest.mark.parametrize("depth", [2, 16, 80])
+@pytest.mark.parametrize("depth", [4, 16, 80])
 def test_float_products_equal_numpy(rows: int, depth: int) -> None:
     rng = np.random.default_rng(rows + depth)
     matrices = [rng.normal(size=(rows, depth)).astype(np.float32) for _ in range(2)]
@@ -84,7 +97,7 @@ def test_float_products_equal_numpy(rows: int, depth: int) -> None:
 
 
 @pytest.mark.parametrize("rows", ROWS)
-@pytest.mark.parametrize("depth", [2, 16, 80])
+@pytest.mark.parametrize("depth", [4, 16, 80])
 def test_int8_sums_are_exact(rows: int, depth: int) -> None:
     rng = np.random.default_rng(rows + depth)
     # Rows of whole numbers with 127 among them are their own quantisation, at scale 1.
@@ -93,7 +106,8 @@ def test_int8_sums_are_exact(rows: int, depth: int) -> None:
     packed = pack_rows([matrix], np.int8)
     inputs = rng.integers(-32767, 32768, depth).astype(np.int16)
     out = np.full(rows, np.nan, np.float32)
-    run_product(out, packed, 0, inputs, np.float32(0.5), np.zeros(rows + 3, np.float32))
+    shifts = np.zeros(rows + 3, np.float32)
+    run_product(out, packed, 0, as_inputs(inputs), np.float32(0.5), shifts)
     exact = matrix.astype(np.int64) @ inputs.astype(np.int64)
     np.testing.assert_array_equal(out, exact.astype(np.float32) * np.float32(0.5))
 
@@ -103,10 +117,36 @@ def test_int8_sums_reach_the_ends_of_int32_without_wrapping() -> None:
     packed = pack_rows([np.full((16, depth), -1.0, np.float32)], np.int8)
     out = np.empty(16, np.float32)
     inputs = np.full(depth, 32767, np.int16)
-    run_product(out, packed, 0, inputs, np.float32(127.0), np.zeros(19, np.float32))
+    run_product(out, packed, 0, as_inputs(inputs), np.float32(127.0), np.zeros(19, np.float32))
     np.testing.assert_allclose(out, -127.0 * 32767 * depth, rtol=1e-6)
     with pytest.raises(ConfigError, match="beyond int32; use fewer channels or the float32"):
-        pack_rows([np.ones((16, depth + 2), np.float32)], np.int8)
+        pack_rows([np.ones((16, depth + 4), np.float32)], np.int8)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 7, 8])
+@pytest.mark.parametrize("dtype", [np.int8, np.float32])
+def test_products_ahead_equal_one_product_a_step(steps: int, dtype: Any) -> None:
+    rng = np.random.default_rng(steps)
+    rows, depth, first = 96, 48, 32
+    matrices = [rng.normal(size=(rows, depth)).astype(np.float32) for _ in range(2)]
+    packed = pack_rows(matrices, dtype, tile=AHEAD_ROWS)
+    inputs = rng.normal(size=(steps, depth)).astype(np.float32)
+    if dtype == np.int8:
+        whole = rng.integers(-32767, 32768, (steps, depth)).astype(np.int16)
+        inputs, given = whole, as_inputs(whole)
+    else:
+        given = inputs.reshape(-1)
+    shifts = rng.normal(size=rows + 3).astype(np.float32)
+    out = np.full(5 + steps * rows, np.nan, np.float32)
+    run_ahead(out, packed, given, steps, shifts, first)
+    used = matrices[1].astype(np.float64)
+    if dtype == np.int8:
+        levels, scales = quantise_rows(matrices[1])
+        used = levels * scales[:, None].astype(np.float64)
+    expected = inputs.astype(np.float64) @ used.T + shifts[3:]
+    got = out[5:].reshape(steps, rows)
+    np.testing.assert_allclose(got[:, first:], expected[:, first:], rtol=1e-5, atol=1e-5)
+    assert np.isnan(got[:, :first]).all(), "wrote rows that were not asked for"
 
 
 @given(
@@ -194,7 +234,8 @@ def test_folds_cover_every_lane() -> None:
 
 def draw(logits: np.ndarray, uniforms: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     codes = np.empty(len(uniforms), np.uint8)
-    draw_codes(logits.astype(np.float32), uniforms, np.float32(1 / temperature), codes)
+    scratch = [np.empty(size, np.float32) for size in (LEVELS, LEVELS, 16)]
+    draw_codes(logits.astype(np.float32), uniforms, np.float32(1 / temperature), codes, *scratch)
     return codes
 
 
@@ -293,6 +334,15 @@ def test_vector_width_follows_the_features(
     machine = describe(architecture, "some-cpu", features)
     assert (machine.register_bytes, machine.fused) == (register_bytes, fused)
     assert machine.sum_rows == 2 * register_bytes
+    assert not machine.byte_products
+
+
+def test_byte_products_need_a_vnni_of_the_registers_width() -> None:
+    wide = "+avx2,+fma,+avx512f,+avx512bw,+avx512vl,+avx512dq"
+    assert describe("x86_64", "some-cpu", wide + ",+avx512vnni").byte_products
+    assert describe("x86_64", "some-cpu", "+avx2,+fma,+avxvnni").byte_products
+    assert describe("x86_64", "some-cpu", "+avx2,+fma,+avxvnni").sum_rows == 32
+    assert not describe("x86_64", "some-cpu", "+avx2,+fma,+avx512vnni").byte_products
 
 
 def machine_code(weights: Any, inputs: Any) -> str:
@@ -306,8 +356,10 @@ def machine_code(weights: Any, inputs: Any) -> str:
 
 @pytest.mark.skipif(not X86, reason="names x86 instructions")
 def test_int8_products_compile_to_multiply_add_of_pairs() -> None:
-    code = machine_code(np.ones((128, 64), np.float32), np.ones(64, np.int16))
-    assert "pmaddwd" in code or "vpdpwssd" in code
+    inputs = as_inputs(np.ones(64, np.int16))
+    code = machine_code(np.ones((128, 64), np.float32), inputs)
+    wanted = ("vpdpbusd",) if MACHINE.byte_products else ("pmaddwd", "vpdpwssd")
+    assert any(name in code for name in wanted)
     assert "pmulld" not in code
     if MACHINE.register_bytes == 64:
         assert "zmm" in code
@@ -321,6 +373,8 @@ def test_float_products_compile_to_fused_multiply_add() -> None:
 
 
 OTHER_MACHINES = {
+    "avx512": ("skylake-avx512", "+avx512f,+avx512bw,+avx512vl,+avx512dq,+avx2,+fma"),
+    "avxvnni": ("x86-64-v3", "+avx2,+fma,+bmi,+bmi2,+f16c,+avxvnni"),
     "avx2": ("x86-64-v3", "+avx2,+fma,+bmi,+bmi2,+f16c"),
     "baseline": ("x86-64", "+sse2"),
 }
@@ -354,7 +408,8 @@ for name in ("numba-float32", "numba-int8"):
 @pytest.mark.parametrize("name", OTHER_MACHINES)
 def test_kernels_are_right_on_lesser_vector_units(name: str) -> None:
     cpu, features = OTHER_MACHINES[name]
-    if not name.startswith("base") and "avx2" not in MACHINE.features:
+    needed = {"baseline": "sse2", "avx512": "avx512bw"}.get(name, name)
+    if needed not in MACHINE.features:
         pytest.skip(f"this processor cannot run {name}")
     environment = os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
     done = subprocess.run(
@@ -363,7 +418,7 @@ def test_kernels_are_right_on_lesser_vector_units(name: str) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     width, *errors = done.stdout.split()
-    assert int(width) == (32 if name == "avx2" else 16)
+    assert int(width) == {"baseline": 16, "avx512": 64}.get(name, 32)
     encoder_f32, float32, encoder_i8, int8 = map(float, errors)
     assert max(encoder_f32, encoder_i8, float32) < 1e-4
     assert int8 < 0.1
@@ -392,7 +447,9 @@ COMPILE_ONE = """
 import numpy as np
 from numba_kernels.sampling import draw_codes
 codes = np.zeros(2, np.uint8)
-draw_codes(np.zeros((2, 256), np.float32), np.full(2, 0.5, np.float32), np.float32(1), codes)
+scratch = [np.empty(size, np.float32) for size in (256, 256, 16)]
+uniforms = np.full(2, 0.5, np.float32)
+draw_codes(np.zeros((2, 256), np.float32), uniforms, np.float32(1), codes, *scratch)
 print(*codes, sum(draw_codes.stats.cache_hits.values()))
 """
 

@@ -1,0 +1,72 @@
+"""A second thread that joins kernel calls: asleep between them, at once beside them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+Work = Callable[[int, int], None]
+"""Called with (member, members), once by each thread that takes part."""
+
+
+class Partner:
+    """One thread that shares work with whoever asks first; it uses no CPU while nobody does."""
+
+    def __init__(self) -> None:
+        """Start the thread; it ends with the process."""
+        self._free = threading.Lock()
+        self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._failure: BaseException | None = None
+        self._done = threading.Event()
+        threading.Thread(target=self._serve, name="umt-partner", daemon=True).start()
+
+    def share(self, work: Work, release: Callable[[], None]) -> None:
+        """Run ``work`` on this thread and the partner, or on this one alone if it is taken.
+
+        release: makes a member stop waiting for another that failed.
+        """
+        if not self._free.acquire(blocking=False):
+            work(0, 1)
+            return
+        try:
+            self._failure = None
+            self._done.clear()
+            self._jobs.put(lambda: self._join(work, release))
+            try:
+                work(0, 2)
+            except BaseException:
+                release()
+                raise
+            finally:
+                self._done.wait()
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            self._free.release()
+
+    def _join(self, work: Work, release: Callable[[], None]) -> None:
+        try:
+            work(1, 2)
+        except BaseException as failure:  # handed to the thread that asked
+            self._failure = failure
+            release()
+        finally:
+            self._done.set()
+
+    def _serve(self) -> None:
+        while True:
+            self._jobs.get()()
+
+
+_lock = threading.Lock()
+_partner: Partner | None = None
+
+
+def shared_partner() -> Partner:
+    """The process's partner, started when first asked for."""
+    global _partner  # noqa: PLW0603
+    with _lock:
+        if _partner is None:
+            _partner = Partner()
+        return _partner

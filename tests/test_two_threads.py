@@ -1,0 +1,182 @@
+"""Two threads that share the sample loop: the same samples as one, whatever their timing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.bundle import random_bundle
+from model.config import DecoderConfig, ModelConfig, profile
+from model.errors import ConfigError
+from realtime.decoder import WEIGHT_TYPES, NumbaDecoder
+from realtime.partner import Partner
+
+ROOT = Path(__file__).parents[1]
+
+
+def config_of(residual: int, skip: int, head: int) -> ModelConfig:
+    """A small network; its hop is no multiple of the samples computed ahead."""
+    tiny = profile("tiny")
+    decoder = DecoderConfig(2, 5, residual, skip, head)
+    return ModelConfig("odd", tiny.latent_channels, 37, tiny.encoder, decoder)
+
+
+def pair(config: ModelConfig, dtype: str) -> tuple[NumbaDecoder, NumbaDecoder]:
+    """The same decoder for one thread and for two."""
+    weights = random_bundle(config, ("a",), seed=3).decoders["a"]
+    return NumbaDecoder(config, weights, dtype), NumbaDecoder(config, weights, dtype, threads=2)
+
+
+@pytest.mark.parametrize("dtype", WEIGHT_TYPES)
+@pytest.mark.parametrize("widths", [(32, 32, 16), (64, 32, 48), (128, 128, 128), (96, 160, 64)])
+def test_two_threads_give_the_samples_of_one(widths: tuple[int, int, int], dtype: str) -> None:
+    config = config_of(*widths)
+    one, two = pair(config, dtype)
+    rng = np.random.default_rng(5)
+    state_one, state_two = one.initial_state(), two.initial_state()
+    for hops in (1, 7, 30):
+        latents = rng.normal(size=(hops, config.latent_channels)).astype(np.float32)
+        uniforms = rng.random(hops * config.hop_samples, dtype=np.float32)
+        expected = one.generate(latents, uniforms, state_one)
+        np.testing.assert_array_equal(two.generate(latents, uniforms, state_two), expected)
+        assert len(np.unique(expected)) > 8
+        for name, array in state_one.arrays().items():
+            np.testing.assert_array_equal(state_two.arrays()[name], array)
+
+
+def test_threads_that_do_not_fit_are_refused() -> None:
+    config = config_of(48, 64, 32)
+    weights = random_bundle(config, ("a",), seed=3).decoders["a"]
+    with pytest.raises(ConfigError, match="multiples of 32, got 48 and 64; use one thread"):
+        NumbaDecoder(config, weights, "int8", threads=2)
+    for threads in (0, 3):
+        with pytest.raises(ConfigError, match=f"threads must be 1 to 2, got {threads}"):
+            NumbaDecoder(config, weights, "int8", threads=threads)
+
+
+def test_streams_that_share_the_partner_keep_their_samples() -> None:
+    config = config_of(32, 32, 32)
+    one, two = pair(config, "int8")
+    rng = np.random.default_rng(6)
+    latents = rng.normal(size=(40, config.latent_channels)).astype(np.float32)
+    uniforms = rng.random(40 * config.hop_samples, dtype=np.float32)
+    expected = one.generate(latents, uniforms, one.initial_state())
+    heard: list[np.ndarray] = []
+
+    def play() -> None:
+        for _ in range(5):
+            heard.append(two.generate(latents, uniforms, two.initial_state()))
+
+    players = [threading.Thread(target=play) for _ in range(3)]
+    for player in players:
+        player.start()
+    for player in players:
+        player.join(timeout=60)
+    assert len(heard) == 15
+    for codes in heard:
+        np.testing.assert_array_equal(codes, expected)
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_member_that_fails_does_not_leave_the_other_waiting(failing: int) -> None:
+    partner = Partner()
+    released = threading.Event()
+    members: list[int] = []
+
+    def work(member: int, count: int) -> None:
+        members.append(count)
+        if member == failing:
+            raise RuntimeError("broken")
+        assert released.wait(timeout=10)
+
+    with pytest.raises(RuntimeError, match="broken"):
+        partner.share(work, released.set)
+    assert members == [2, 2]
+    assert released.is_set()
+    done: list[int] = []
+    partner.share(lambda member, _count: done.append(member), lambda: None)
+    assert sorted(done) == [0, 1], "the partner was lost"
+
+
+def test_a_partner_that_is_taken_leaves_one_to_work_alone() -> None:
+    partner = Partner()
+    counts: list[int] = []
+
+    def outer(member: int, _count: int) -> None:
+        if member == 0:
+            partner.share(lambda _member, count: counts.append(count), lambda: None)
+
+    partner.share(outer, lambda: None)
+    assert counts == [1]
+
+
+RACE_HUNT = """
+import sys
+import numpy as np
+import numba_kernels.decoder as decoder
+from numba_kernels import jit, spin
+fault = sys.argv[1]
+samples = int(sys.argv[2])
+jit.kernel_cache_folder = lambda: None
+
+@jit.inlined
+def delay(member, turn, salt):
+    # A pause now and then, its length and place drawn from the turn.
+    mixed = (np.uint64(turn) * np.uint64(0x9E3779B97F4A7C15)) ^ np.uint64(member * 77 + salt)
+    mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    if (mixed >> np.uint64(32)) & np.uint64(63) == np.uint64(0):
+        for _ in range((mixed >> np.uint64(40)) & np.uint64(127)):
+            spin._relax()
+
+@jit.inlined
+def publish(counters, member, turn):
+    if fault == "early":
+        spin.publish(counters, member, turn + 1)
+    delay(member, turn, 1)
+    spin.publish(counters, member, turn)
+
+@jit.inlined
+def wait(counters, member, turn):
+    if fault != "unwaited":
+        spin.wait(counters, member, turn)
+    delay(member, turn, 2)
+
+decoder.publish, decoder.wait = publish, wait
+decoder.decode = jit.kernel(decoder.decode.py_func)
+from tests.test_two_threads import config_of, pair
+import realtime.decoder
+realtime.decoder.decode = decoder.decode
+config = config_of(32, 32, 32)
+one, two = pair(config, "int8")
+states = one.initial_state(), two.initial_state()
+rng = np.random.default_rng(9)
+hops = 500
+for start in range(0, samples, hops * config.hop_samples):
+    latents = rng.normal(size=(hops, config.latent_channels)).astype(np.float32)
+    uniforms = rng.random(hops * config.hop_samples, dtype=np.float32)
+    expected = one.generate(latents, uniforms, states[0])
+    if not np.array_equal(two.generate(latents, uniforms, states[1]), expected):
+        sys.exit(f"other samples by {start + len(uniforms)}")
+print("the same")
+"""
+
+
+@pytest.mark.parametrize(("fault", "samples"), [("", 1_000_000), ("early", 200_000)])
+def test_random_delays_change_no_sample_and_planted_races_do(fault: str, samples: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RACE_HUNT, fault, str(samples)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    if fault:
+        assert "other samples by" in done.stderr, done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "the same\n"
