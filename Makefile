@@ -13,7 +13,7 @@ help:
 	@echo "make demo   set up, then play the bundled performance through the live engine"
 	@echo "make test   set up, then run the tests"
 	@echo "make check  style, types and tests"
-	@echo "make bench  measure throughput on this machine"
+	@echo "make bench  measure throughput on this machine (umt bench)"
 
 demo: $(VENV)/core.stamp
 	$(BIN)/umt demo --out demo-out
@@ -28,7 +28,9 @@ check: $(VENV)/test.stamp system
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/core.stamp
-	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/umt bench decode --json benchmarks/results/decode.json
+	$(BIN)/umt bench encode --json benchmarks/results/encode.json
+	$(BIN)/umt bench chain --json benchmarks/results/chain.json
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from bridge.commands import data, demo, domains, evaluate, live, train, translate
+from bridge.commands import bench, data, demo, domains, evaluate, live, train, translate
 from bridge.commands.usage import UsageError
 from bridge.devices import DeviceLost
 from model.errors import BackendUnavailable, ConfigError, UmtError, UnknownDomain
@@ -40,6 +40,7 @@ app.command("domains", epilog=domains.EPILOG)(domains.domains)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="eval")
+app.add_typer(bench.app, name="bench")
 
 _BAD_USAGE = (UsageError, UnknownDomain, ConfigError, BackendUnavailable)
 # What typer raises for a bad command line; its own name for it has changed between versions.

@@ -3,9 +3,9 @@
 ``decode`` walks a decoder over time, one sample after another. The three tasks differ only in what
 follows the layers, so their states agree bit for bit. float32 and int8 weights run the same source.
 
-A layer's past tap of dilation d is known d samples before it is used. So a hop is walked in blocks
-of AHEAD samples, and a layer's half of the convolution that meets the past is done for
-min(AHEAD, d) samples at once: its weights are read that much more rarely.
+A layer's past tap of dilation d is known d samples before it is used. So a hop is walked in groups
+of samples, and a layer's half of the convolution that meets the past is done for a whole group at
+once, while the group before is sampled: its weights are read that much more rarely.
 
 One thread or two run the loop, with the same result bit for bit. Of two, each owns half of the
 channels of every layer: it alone computes and writes them, and publishes a turn when the other may
@@ -25,6 +25,7 @@ from numba_kernels.gates import gated
 from numba_kernels.jit import inlined, kernel
 from numba_kernels.pack import GATE_SCALE, Floats, aligned
 from numba_kernels.product import (
+    AHEAD_ROWS,
     input_dtype,
     input_planes,
     planes,
@@ -43,8 +44,10 @@ SCORE = 1
 SAMPLE = 2
 """Draw each code from its logits."""
 
-AHEAD = 8
+GROUP = 4
 """Samples whose past taps are computed at once, where the dilation allows."""
+AHEAD = 2 * GROUP
+"""Samples there is room for: a group being used, and the next one being computed."""
 
 MEMBERS = 2
 """Threads that can share the loop, at most."""
@@ -76,11 +79,11 @@ class DecoderScratch(NamedTuple):
     conditions: Floats
     """(1, layers * 2R + H): what the hop's latent adds to each gate and to the head."""
     ahead: Floats
-    """(layers, AHEAD, 2R): past taps and conditions of the block's samples."""
+    """(layers, AHEAD, 2R): past taps and conditions of a group's samples and the next's."""
     slots: NDArray[np.int64]
     """(layers,): where the current input lies in each layer's queue."""
     past: NDArray[Any]
-    """(AHEAD, R inputs): past inputs of one layer."""
+    """(GROUP, R inputs): past inputs of one layer."""
     heads: NDArray[Any]
     """(max(S, H) inputs): the head's inputs."""
     stream: Floats
@@ -113,7 +116,7 @@ def decoder_scratch(config: DecoderConfig, dtype: DTypeLike) -> DecoderScratch:
         conditions=aligned((1, layers * 2 * residual + head), np.float32),
         ahead=aligned((layers, AHEAD, 2 * residual), np.float32),
         slots=np.zeros(layers, np.int64),
-        past=zero_inputs((AHEAD, residual), dtype),
+        past=zero_inputs((GROUP, residual), dtype),
         heads=zero_inputs((1, max(skip, head)), dtype),
         stream=aligned(residual + skip, np.float32),
         sums=aligned(max(2 * residual, residual + skip, head), np.float32),
@@ -134,29 +137,59 @@ def zero_inputs(shape: tuple[int, int], dtype: DTypeLike) -> NDArray[Any]:
 
 
 @inlined
-def _compute_ahead(
-    weights: Any, buffers: Any, scratch: Any, layer: Any, step: Any, first: Any, stop: Any
-) -> None:
-    """Past taps and conditions of one layer, own rows, for as many samples as are known.
+def _meet_past(
+    weights: Any, buffers: Any, scratch: Any, layer: Any, age: Any, steps: Any, place: Any,
+    first: Any, stop: Any,
+) -> None:  # fmt: skip
+    """Past taps and conditions of ``steps`` samples from ``place`` of a layer's room ahead.
 
-    step: place in the block. first, stop: own rows.
+    age: slots from the current input to the first past one, going forward in the queue; it lies
+    a dilation, but never further than that, behind the sample it is for. first, stop: rows.
     """
     residual = weights.embedding.shape[1]
-    dilation = weights.dilations[layer]
-    steps = min(AHEAD, dilation)
-    if step & (steps - 1):
-        return
     row = residual * planes(buffers.queues)
-    slot = scratch.slots[layer]
+    slots = weights.dilations[layer] + 1
+    start = weights.queue_starts[layer] * planes(buffers.queues)
+    slot = scratch.slots[layer] + age
     for t in range(steps):
-        slot = 0 if slot == dilation else slot + 1
-        source = weights.queue_starts[layer] * planes(buffers.queues) + slot * row
+        if slot >= slots:
+            slot -= slots
         for i in range(0, row, VECTOR):
-            store(scratch.past, t * row + i, load(buffers.queues, source + i, VECTOR))
+            known = load(buffers.queues, start + slot * row + i, VECTOR)
+            store(scratch.past, t * row + i, known)
+        slot += 1
     products_ahead(
-        scratch.ahead, (layer * AHEAD + step) * 2 * residual, weights.past, layer, scratch.past,
+        scratch.ahead, (layer * AHEAD + place) * 2 * residual, weights.past, layer, scratch.past,
         steps, scratch.conditions, layer * 2 * residual, first, stop,
     )  # fmt: skip
+
+
+@inlined
+def _work_ahead(
+    weights: Any, buffers: Any, scratch: Any, layer: Any, step: Any, first: Any, stop: Any
+) -> None:
+    """What of a layer's past taps is due beside sample ``step`` of the hop; own rows.
+
+    A dilation of two groups or more lets one group's taps be computed while the group before is
+    sampled, a share of the rows beside each sample. Below, a tap is computed with as many after it
+    as are known.
+    """
+    dilation = weights.dilations[layer]
+    steps = min(GROUP, dilation)
+    spread = dilation >= AHEAD
+    if step == 0 or not (spread or step & (steps - 1)):
+        _meet_past(weights, buffers, scratch, layer, 1, steps, step & (AHEAD - 1), first, stop)
+    if spread:
+        in_group = step & (GROUP - 1)
+        tiles = (stop - first) // AHEAD_ROWS
+        from_row = first + tiles * in_group // GROUP * AHEAD_ROWS
+        to_row = first + tiles * (in_group + 1) // GROUP * AHEAD_ROWS
+        place = (step - in_group + GROUP) & (AHEAD - 1)
+        if from_row < to_row:
+            _meet_past(
+                weights, buffers, scratch, layer, 1 + GROUP - in_group, GROUP, place, from_row,
+                to_row,
+            )  # fmt: skip
 
 
 @inlined
@@ -166,7 +199,7 @@ def _run_layers(
 ) -> Any:  # fmt: skip
     """Advance every layer by one sample, own channels; returns the last turn published.
 
-    The own skips are summed in ``scratch.stream``. step: place in the block.
+    The own skips are summed in ``scratch.stream``. step: place in the hop.
     """
     residual = weights.embedding.shape[1]
     width = weights.output_bias.shape[1]
@@ -191,12 +224,12 @@ def _run_layers(
         turn += 1
         if members > 1:
             publish(buffers.turns, member, turn)
-        _compute_ahead(weights, buffers, scratch, layer, step, 2 * first, 2 * stop)
+        _work_ahead(weights, buffers, scratch, layer, step, 2 * first, 2 * stop)
         if members > 1:
             wait(buffers.turns, member, turn)
         product(
             sums, weights.current, layer, queues, slot, _ONE, scratch.ahead,
-            (layer * AHEAD + step) * 2 * residual, 2 * first, 2 * stop,
+            (layer * AHEAD + (step & (AHEAD - 1))) * 2 * residual, 2 * first, 2 * stop,
         )  # fmt: skip
         gate = (layer & 1) * row
         for i in range(first, stop, VECTOR):
@@ -289,9 +322,8 @@ def decode(
             latent = latents[frame : frame + 1]
             block_product(scratch.conditions, weights.conditions, 0, latent, 1, False, False)
             frame += 1
-        step = in_hop & (AHEAD - 1)
+        turn = _run_layers(weights, buffers, scratch, member, members, code, in_hop, turn)
         in_hop = 0 if in_hop == hop - 1 else in_hop + 1
-        turn = _run_layers(weights, buffers, scratch, member, members, code, step, turn)
         turn += 1
         if members > 1 and member > 0:
             publish(buffers.turns, member, turn)

@@ -30,22 +30,14 @@ _SOURCES = (*_FOLDER.glob("*.py"), _FOLDER.parent / "model" / "config.py")
 _KEEP_DAYS = 30.0
 
 
-# Kernels run without numba's runtime: what would allocate does not compile, and no array is counted
-# in and out of a function, which costs more than the small ones do.
-
-
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that kernels call, melted into each of them by the compiler."""
-    compiled: Callable[..., Any] = numba.njit(
-        nogil=True, error_model="numpy", forceinline=True, _nrt=False
-    )(function)
-    return compiled
+    return _compiled(function, forceinline=True)
 
 
 def subroutine(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that kernels call, kept apart where one copy of its code is enough."""
-    compiled: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", _nrt=False)(function)
-    return compiled
+    return _compiled(function)
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,7 +45,7 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Floating point is strict: no reassociation, so a result never depends on how work was split.
     """
-    compiled: Any = numba.njit(nogil=True, error_model="numpy", _nrt=False)(function)
+    compiled: Any = _compiled(function)
     if kernel_cache_folder() is not None:
         compiled._cache = _KernelCache(function)  # type: ignore[no-untyped-call]
     result: Callable[..., Any] = compiled
@@ -63,6 +55,14 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
     """An operation given as LLVM instructions; whole-number constants reach it as literals."""
     compiled: Callable[..., Any] = numba.extending.intrinsic(prefer_literal=True)(function)
+    return compiled
+
+
+def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    # Without numba's runtime what would allocate does not compile, and no array is counted in and
+    # out of a function, which costs more than the small ones do.
+    options |= {"nogil": True, "error_model": "numpy", "_nrt": False}
+    compiled: Callable[..., Any] = numba.njit(**options)(function)
     return compiled
 
 

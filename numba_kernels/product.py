@@ -139,8 +139,7 @@ def zero_sums(_context: Any, inputs: Any, rows: Any, steps: Any) -> Any:
 
     def emit(_context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
         zero = constant(llvm_vector(element, VECTOR), 0)
-        made = ir.Constant(ir.ArrayType(zero.type, sums.units * sums.steps * sums.planes), None)
-        return made
+        return ir.Constant(ir.ArrayType(zero.type, sums.units * sums.steps * sums.planes), None)
 
     return sums(inputs, rows, steps), emit
 

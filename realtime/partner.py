@@ -65,7 +65,7 @@ _partner: Partner | None = None
 
 def shared_partner() -> Partner:
     """The process's partner, started when first asked for."""
-    global _partner  # noqa: PLW0603
+    global _partner
     with _lock:
         if _partner is None:
             _partner = Partner()

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "evaluation": {"model", "numba_kernels", "realtime"},
     "benchmarks": {"model", "numba_kernels", "realtime"},
     # The command line is the top: it starts every other part.
-    "bridge": {"model", "realtime", "training", "evaluation"},
+    "bridge": {"model", "realtime", "training", "evaluation", "benchmarks"},
 }
 
 NEEDS_TORCH = {"model/network.py"}

@@ -69,8 +69,7 @@ def test_streams_that_share_the_partner_keep_their_samples() -> None:
     heard: list[np.ndarray] = []
 
     def play() -> None:
-        for _ in range(5):
-            heard.append(two.generate(latents, uniforms, two.initial_state()))
+        heard.extend(two.generate(latents, uniforms, two.initial_state()) for _ in range(5))
 
     players = [threading.Thread(target=play) for _ in range(3)]
     for player in players:

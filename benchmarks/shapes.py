@@ -1,0 +1,109 @@
+"""What is measured: decoder shapes, and how much each must multiply and read for one sample."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from model.config import LEVELS, DecoderConfig, EncoderConfig, ModelConfig, profile
+from model.errors import ConfigError
+
+LAYERS_PER_BLOCK = 10
+"""Dilations of a shape double from 1 to 512, then begin again."""
+
+DEFAULT_SHAPES = (
+    ("20/32/128", 1),
+    ("20/64/128", 1),
+    ("20/64/64", 1),
+    ("40/64/128", 1),
+    ("40/128/128", 2),
+    ("56/128/128", 2),
+)
+"""Decoder shapes measured unless others are asked for, and the threads of each."""
+
+_SHAPE = re.compile(r"([1-9]\d{0,2})/([1-9]\d{0,3})/([1-9]\d{0,3})")
+_WEIGHT_BYTES = {"int8": 1, "float32": 4}
+
+
+@dataclass(frozen=True)
+class CountedDecoder(DecoderConfig):
+    """A decoder of any number of layers; the last block may be cut short."""
+
+    layers: int = LAYERS_PER_BLOCK
+
+    @property
+    def dilations(self) -> tuple[int, ...]:
+        """Dilation of each residual layer, first to last."""
+        return tuple(2 ** (i % self.layers_per_block) for i in range(self.layers))
+
+
+def config_of_shape(shape: str) -> ModelConfig:
+    """A network whose decoder has L layers, R residual and S skip channels, given as ``L/R/S``.
+
+    The head is twice as wide as the skips; latents and hop are those of ``paper`` from 128
+    residual channels on, and of ``live`` below.  Raises ConfigError unless that can be built.
+    """
+    match = _SHAPE.fullmatch(shape)
+    if match is None:
+        raise ConfigError(f"shape must be layers/residual/skip such as 20/64/128, got {shape!r}")
+    layers, residual, skip = (int(figure) for figure in match.groups())
+    decoder = CountedDecoder(
+        blocks=-(-layers // LAYERS_PER_BLOCK),
+        layers_per_block=LAYERS_PER_BLOCK,
+        residual_channels=residual,
+        skip_channels=skip,
+        head_channels=2 * skip,
+        layers=layers,
+    )
+    base = profile("paper" if residual >= 128 else "live")
+    return replace(base, profile=shape, decoder=decoder)
+
+
+def decoder_shape(decoder: DecoderConfig) -> str:
+    """A decoder's shape as ``L/R/S``."""
+    return f"{len(decoder.dilations)}/{decoder.residual_channels}/{decoder.skip_channels}"
+
+
+def encoder_shape(encoder: EncoderConfig) -> str:
+    """An encoder's shape as layers/channels."""
+    return f"{len(encoder.dilations)}/{encoder.channels}"
+
+
+def decoder_macs(config: ModelConfig) -> int:
+    """Multiply-adds of one decoded sample; conditioning, once a hop, is left out."""
+    past, rest = _decoder_weights(config.decoder)
+    return len(config.decoder.dilations) * past + rest
+
+
+def encoder_macs(config: ModelConfig) -> int:
+    """Multiply-adds of one encoded sample."""
+    width = config.encoder.channels
+    return len(config.encoder.dilations) * 4 * width * width + 3 * width
+
+
+def decoder_bytes(config: ModelConfig, dtype: str, ahead: int = 1) -> float:
+    """Bytes of weights that one decoded sample must read, on average.
+
+    ahead: samples whose past taps are computed at once, so that those weights are read once for
+    all of them; a layer of a smaller dilation knows only that many.
+    """
+    past, rest = _decoder_weights(config.decoder)
+    shared = sum(past / min(ahead, dilation) for dilation in config.decoder.dilations)
+    return (shared + rest) * _WEIGHT_BYTES[dtype]
+
+
+def encoder_bytes(config: ModelConfig) -> float:
+    """Bytes of float32 weights that one encoded sample must read, a hop being encoded at once."""
+    return encoder_macs(config) * 4 / config.hop_samples
+
+
+def _decoder_weights(decoder: DecoderConfig) -> tuple[int, int]:
+    """Weights of one layer's past tap, and of everything else a sample meets."""
+    residual, skip, head = (
+        decoder.residual_channels,
+        decoder.skip_channels,
+        decoder.head_channels,
+    )
+    past = 2 * residual * residual
+    layer = past + residual * (residual + skip)
+    return past, len(decoder.dilations) * layer + skip * head + head * LEVELS

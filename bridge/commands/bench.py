@@ -1,0 +1,279 @@
+"""``umt bench``: how fast decoder, encoder and whole chain run on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bridge.commands.usage import UsageError
+
+if TYPE_CHECKING:
+    from benchmarks.measure import Effort, Measurement
+    from model.config import ModelConfig
+
+app = typer.Typer(
+    name="bench",
+    help="Measure throughput on this machine, beside what the machine could do at best.",
+    epilog="Example: umt bench decode --shape 20/64/128",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+ThreadsOption = Annotated[
+    int, typer.Option("--threads", metavar="N", min=1, max=2, help="Threads that sample together.")
+]
+DtypeOption = Annotated[
+    str, typer.Option("--dtype", metavar="TYPE", help="Weights of the decoder: int8 or float32.")
+]
+StreamsOption = Annotated[
+    int,
+    typer.Option(
+        "--streams",
+        metavar="N",
+        min=1,
+        max=64,
+        help="Independent streams, one after another; rates are their sum.",
+    ),
+]
+RunsOption = Annotated[
+    int, typer.Option("--runs", metavar="N", min=1, max=1000, help="Timed runs; see the median.")
+]
+SecondsOption = Annotated[
+    float,
+    typer.Option("--seconds", metavar="S", min=0.01, max=600, help="Audio in one run of a stream."),
+]
+ProfileOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--profile",
+        metavar="NAME",
+        help="Network, may be repeated: live, paper or tiny.  [default: live and paper]",
+    ),
+]
+JsonOption = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write the measurements here."),
+]
+PlotOption = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="FILE", help="Draw times real time here, as PNG."),
+]
+
+
+@app.command("decode", epilog="Example: umt bench decode --shape 20/64/128 --json decode.json")
+def decode(
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--shape",
+            metavar="L/R/S",
+            help="Layers, residual and skip channels; may be repeated.  [default: six of them]",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            metavar="N",
+            min=1,
+            max=2,
+            help="Threads that sample together.  [default: 1; 2 for 128 channels without --shape]",
+        ),
+    ] = None,
+    dtype: DtypeOption = "int8",
+    streams: StreamsOption = 1,
+    runs: RunsOption = 7,
+    seconds: SecondsOption = 0.5,
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            "--baselines/--no-baselines",
+            help="Measure PyTorch, onnxruntime and plain loops as well.",
+        ),
+    ] = True,
+    json_path: JsonOption = None,
+    plot_path: PlotOption = None,
+) -> None:
+    """Sampling: the autoregressive decoder alone, with random weights."""
+    _require_dtype(dtype)
+    from benchmarks.baselines import BASELINES
+    from benchmarks.measure import Effort, measure_decoder, skipped_baselines
+    from benchmarks.shapes import DEFAULT_SHAPES, config_of_shape
+    from bridge.console import note
+
+    chosen = [(name, 1) for name in shape] if shape else list(DEFAULT_SHAPES)
+    configs = [(config_of_shape(name), threads or usual) for name, usual in chosen]
+    if baselines:
+        for name, reason in skipped_baselines().items():
+            note(f"{name} is left out: {reason}, not installed")
+
+    def measure(config: ModelConfig, members: int) -> Measurement:
+        return measure_decoder(
+            config,
+            dtype=dtype,
+            threads=members,
+            streams=streams,
+            effort=Effort(runs, seconds),
+            baselines=BASELINES if baselines else (),
+        )
+
+    _run(
+        [(config.profile, partial(measure, config, members)) for config, members in configs],
+        json_path,
+        plot_path,
+    )
+
+
+@app.command("encode", epilog="Example: umt bench encode --profile live")
+def encode(
+    profile: ProfileOption = None,
+    streams: StreamsOption = 1,
+    runs: RunsOption = 7,
+    seconds: SecondsOption = 0.5,
+    json_path: JsonOption = None,
+    plot_path: PlotOption = None,
+) -> None:
+    """The streaming encoder alone, hop by hop: float32, one thread."""
+
+    def measure(config: ModelConfig, effort: Effort) -> Measurement:
+        from benchmarks.measure import measure_encoder
+
+        return measure_encoder(config, streams=streams, effort=effort)
+
+    _run_profiles(profile, measure, (runs, seconds), json_path, plot_path)
+
+
+@app.command("chain", epilog="Example: umt bench chain --profile paper --threads 2")
+def chain(
+    profile: ProfileOption = None,
+    threads: ThreadsOption = 1,
+    dtype: DtypeOption = "int8",
+    streams: StreamsOption = 1,
+    runs: RunsOption = 7,
+    seconds: SecondsOption = 0.5,
+    json_path: JsonOption = None,
+    plot_path: PlotOption = None,
+) -> None:
+    """The whole chain of live playing, hop by hop: time a hop takes, and share of a core."""
+    _require_dtype(dtype)
+
+    def measure(config: ModelConfig, effort: Effort) -> Measurement:
+        from benchmarks.measure import measure_chain
+
+        return measure_chain(config, dtype=dtype, threads=threads, streams=streams, effort=effort)
+
+    _run_profiles(profile, measure, (runs, seconds), json_path, plot_path)
+
+
+def _require_dtype(dtype: str) -> None:
+    from realtime.decoder import WEIGHT_TYPES
+
+    if dtype not in WEIGHT_TYPES:
+        raise UsageError(f"no weight type {dtype!r}; choose one of {', '.join(WEIGHT_TYPES)}")
+
+
+def _run_profiles(
+    names: Sequence[str] | None,
+    measure: Callable[[ModelConfig, Effort], Measurement],
+    runs_seconds: tuple[int, float],
+    json_path: Path | None,
+    plot_path: Path | None,
+) -> None:
+    from benchmarks.measure import Effort
+    from model.config import profile
+
+    configs = [profile(name) for name in names or ("live", "paper")]
+    effort = Effort(*runs_seconds)
+    _run(
+        [(config.profile, partial(measure, config, effort)) for config in configs],
+        json_path,
+        plot_path,
+    )
+
+
+def _run(
+    tasks: Sequence[tuple[str, Callable[[], Measurement]]],
+    json_path: Path | None,
+    plot_path: Path | None,
+) -> None:
+    """Measure one after the other, show a table, and write what was asked for."""
+    import json
+
+    from bridge.console import say, show, working
+    from bridge.outputs import new_file, shown
+
+    with ExitStack() as files:
+        # Opened first: a place that cannot be written is found before minutes of measuring.
+        json_part = files.enter_context(new_file(json_path)) if json_path else None
+        plot_part = files.enter_context(new_file(plot_path)) if plot_path else None
+        rows = []
+        for at, (name, measure) in enumerate(tasks, 1):
+            with working(f"measuring {name}, {at} of {len(tasks)}"):
+                rows.append(measure())
+        for table in (_table(rows), _baseline_table(rows), _hop_table(rows)):
+            if table.row_count:
+                show(table)
+        say(f"medians of {rows[0].runs} runs")
+        if json_part:
+            text = json.dumps([row.to_dict() for row in rows], indent=1) + "\n"
+            json_part.write_text(text, encoding="utf-8")
+        if plot_part:
+            from benchmarks.plot import draw
+
+            draw(rows, plot_part)
+    for path in (json_path, plot_path):
+        if path is not None:
+            say(f"written to {shown(path)}")
+
+
+def _table(rows: Sequence[Measurement]) -> Any:
+    from rich.table import Table
+
+    columns = ("", "shape", "weights", "threads", "streams", "samples/s", "min to max")
+    table = Table(*columns, "x real time", "GMAC/s", "of roofline")
+    for row in rows:
+        table.add_row(
+            row.part,
+            row.shape,
+            row.dtype,
+            str(row.threads),
+            str(row.streams),
+            f"{row.samples_per_s:,.0f}",
+            f"{row.samples_per_s_min:,.0f} to {row.samples_per_s_max:,.0f}",
+            f"{row.x_realtime:.2f}",
+            f"{row.gmac_per_s:.1f}",
+            f"{100 * row.fraction_of_roofline:.0f} %",
+        )
+    return table
+
+
+def _baseline_table(rows: Sequence[Measurement]) -> Any:
+    from rich.table import Table
+
+    table = Table("shape", "baseline", "samples/s", "min to max", "ours is faster")
+    for row in rows:
+        for name, other in row.baselines.items():
+            spread = f"{other.min:,.0f} to {other.max:,.0f}"
+            table.add_row(
+                row.shape, name, f"{other.samples_per_s:,.0f}", spread, f"{other.ratio:.1f} times"
+            )
+    return table
+
+
+def _hop_table(rows: Sequence[Measurement]) -> Any:
+    from rich.table import Table
+
+    names = ("p50", "p95", "p99", "max")
+    table = Table("shape", "a hop lasts, ms", *(f"{name}, ms" for name in names), "of a core")
+    for row in rows:
+        if row.hop_ms is not None and row.core_share is not None:
+            times = (f"{row.hop_ms[name]:.2f}" for name in names)
+            table.add_row(
+                row.shape, f"{row.hop_ms['hop']:g}", *times, f"{100 * row.core_share:.0f} %"
+            )
+    return table
