@@ -30,7 +30,7 @@ from realtime.backends import Backend, open_backend
 from realtime.chain import Chain
 from realtime.machine import describe_machine
 
-AHEAD = getattr(decoder_kernel, "GROUP", 1)
+AHEAD = decoder_kernel.AHEAD
 """Samples whose past taps the decoder computes at once."""
 
 _BASELINE_S = 0.3

@@ -3,13 +3,14 @@
 ``decode`` walks a decoder over time, one sample after another. The three tasks differ only in what
 follows the layers, so their states agree bit for bit. float32 and int8 weights run the same source.
 
-A layer's past tap of dilation d is known d samples before it is used. So a hop is walked in groups
-of samples, and a layer's half of the convolution that meets the past is done for a whole group at
-once, while the group before is sampled: its weights are read that much more rarely.
+A layer's past tap of dilation d is known d samples before it is used. So a layer's half of the
+convolution that meets the past is done for up to AHEAD samples at once: its weights are read that
+much more rarely.
 
 One thread or two run the loop, with the same result bit for bit. Of two, each owns half of the
-channels of every layer: it alone computes and writes them, and publishes a turn when the other may
-read. What the other does not wait for (past taps, skips) is done while a turn is on its way.
+gated channels. It computes them, and from them alone the sums that carry on to the next layer; one
+exchange of those sums a layer brings both to the same input. What needs no exchange (past taps,
+skips) is done while it is on its way. One thread adds up the same two halves.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ from numba_kernels.gates import gated
 from numba_kernels.jit import inlined, kernel
 from numba_kernels.pack import GATE_SCALE, Floats, aligned
 from numba_kernels.product import (
-    AHEAD_ROWS,
     input_dtype,
     input_planes,
+    joined_sums,
+    partial_product,
     planes,
     product,
     products_ahead,
     store_inputs,
+    sum_dtype,
 )
 from numba_kernels.sampling import draw_code
 from numba_kernels.simd import VECTOR, load, max_lanes, maximum, splat, store
@@ -44,13 +47,12 @@ SCORE = 1
 SAMPLE = 2
 """Draw each code from its logits."""
 
-GROUP = 4
+AHEAD = 16
 """Samples whose past taps are computed at once, where the dilation allows."""
-AHEAD = 2 * GROUP
-"""Samples there is room for: a group being used, and the next one being computed."""
-
 MEMBERS = 2
 """Threads that can share the loop, at most."""
+GATE_TURNS = 4
+"""Layers whose gated outputs are kept: one may still be read when two more have been written."""
 
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
@@ -66,7 +68,9 @@ class DecoderBuffers(NamedTuple):
     cursor: NDArray[np.int64]
     """(2,): samples so far, and the last code."""
     gates: NDArray[Any]
-    """(2, R inputs): gated outputs of this layer and the one before."""
+    """(GATE_TURNS, R inputs): gated outputs of the last layers."""
+    partials: NDArray[Any]
+    """(2, MEMBERS, R): sums over each member's gated outputs, of this layer and the one before."""
     skips: Floats
     """(S,): the sum of skips."""
     turns: NDArray[np.int64]
@@ -79,15 +83,19 @@ class DecoderScratch(NamedTuple):
     conditions: Floats
     """(1, layers * 2R + H): what the hop's latent adds to each gate and to the head."""
     ahead: Floats
-    """(layers, AHEAD, 2R): past taps and conditions of a group's samples and the next's."""
+    """(layers, AHEAD, 2R): past taps and conditions of the next samples."""
     slots: NDArray[np.int64]
     """(layers,): where the current input lies in each layer's queue."""
     past: NDArray[Any]
-    """(GROUP, R inputs): past inputs of one layer."""
+    """(AHEAD, R inputs): past inputs of one layer."""
     heads: NDArray[Any]
     """(max(S, H) inputs): the head's inputs."""
     stream: Floats
-    """(R + S,): the running input of the layers, then the sum of skips; own channels alone."""
+    """(R,): the running input of the layers."""
+    inputs: NDArray[Any]
+    """(R inputs): the same as a product takes it."""
+    skips: Floats
+    """(S,): the sum of skips so far, own channels alone."""
     sums: Floats
     """Results of a product."""
     logits: Floats
@@ -102,7 +110,8 @@ def decoder_buffers(config: DecoderConfig, dtype: DTypeLike) -> DecoderBuffers:
     return DecoderBuffers(
         queues=zero_inputs((slots, residual), dtype),
         cursor=np.array([0, SILENCE], np.int64),
-        gates=zero_inputs((2, residual), dtype),
+        gates=zero_inputs((GATE_TURNS, residual), dtype),
+        partials=aligned(2 * MEMBERS * residual, sum_dtype(dtype)),
         skips=aligned(config.skip_channels, np.float32),
         turns=aligned(MEMBERS * LINE, np.int64),
     )
@@ -116,10 +125,12 @@ def decoder_scratch(config: DecoderConfig, dtype: DTypeLike) -> DecoderScratch:
         conditions=aligned((1, layers * 2 * residual + head), np.float32),
         ahead=aligned((layers, AHEAD, 2 * residual), np.float32),
         slots=np.zeros(layers, np.int64),
-        past=zero_inputs((GROUP, residual), dtype),
+        past=zero_inputs((AHEAD, residual), dtype),
         heads=zero_inputs((1, max(skip, head)), dtype),
-        stream=aligned(residual + skip, np.float32),
-        sums=aligned(max(2 * residual, residual + skip, head), np.float32),
+        stream=aligned(residual, np.float32),
+        inputs=zero_inputs((1, residual), dtype),
+        skips=aligned(skip, np.float32),
+        sums=aligned(max(2 * residual, head), np.float32),
         logits=aligned(LEVELS, np.float32),
         weights=aligned(LEVELS, np.float32),
         block_sums=aligned(LEVELS // VECTOR, np.float32),
@@ -137,59 +148,31 @@ def zero_inputs(shape: tuple[int, int], dtype: DTypeLike) -> NDArray[Any]:
 
 
 @inlined
-def _meet_past(
-    weights: Any, buffers: Any, scratch: Any, layer: Any, age: Any, steps: Any, place: Any,
-    first: Any, stop: Any,
-) -> None:  # fmt: skip
-    """Past taps and conditions of ``steps`` samples from ``place`` of a layer's room ahead.
-
-    age: slots from the current input to the first past one, going forward in the queue; it lies
-    a dilation, but never further than that, behind the sample it is for. first, stop: rows.
-    """
-    residual = weights.embedding.shape[1]
-    row = residual * planes(buffers.queues)
-    slots = weights.dilations[layer] + 1
-    start = weights.queue_starts[layer] * planes(buffers.queues)
-    slot = scratch.slots[layer] + age
-    for t in range(steps):
-        if slot >= slots:
-            slot -= slots
-        for i in range(0, row, VECTOR):
-            known = load(buffers.queues, start + slot * row + i, VECTOR)
-            store(scratch.past, t * row + i, known)
-        slot += 1
-    products_ahead(
-        scratch.ahead, (layer * AHEAD + place) * 2 * residual, weights.past, layer, scratch.past,
-        steps, scratch.conditions, layer * 2 * residual, first, stop,
-    )  # fmt: skip
-
-
-@inlined
 def _work_ahead(
     weights: Any, buffers: Any, scratch: Any, layer: Any, step: Any, first: Any, stop: Any
 ) -> None:
-    """What of a layer's past taps is due beside sample ``step`` of the hop; own rows.
+    """Past taps and conditions of one layer, own rows, for as many samples as are known.
 
-    A dilation of two groups or more lets one group's taps be computed while the group before is
-    sampled, a share of the rows beside each sample. Below, a tap is computed with as many after it
-    as are known.
+    Layers take turns, so that every sample of the hop but its first has a like share of this work.
+    step: place in the hop. first, stop: own rows.
     """
     dilation = weights.dilations[layer]
-    steps = min(GROUP, dilation)
-    spread = dilation >= AHEAD
-    if step == 0 or not (spread or step & (steps - 1)):
-        _meet_past(weights, buffers, scratch, layer, 1, steps, step & (AHEAD - 1), first, stop)
-    if spread:
-        in_group = step & (GROUP - 1)
-        tiles = (stop - first) // AHEAD_ROWS
-        from_row = first + tiles * in_group // GROUP * AHEAD_ROWS
-        to_row = first + tiles * (in_group + 1) // GROUP * AHEAD_ROWS
-        place = (step - in_group + GROUP) & (AHEAD - 1)
-        if from_row < to_row:
-            _meet_past(
-                weights, buffers, scratch, layer, 1 + GROUP - in_group, GROUP, place, from_row,
-                to_row,
-            )  # fmt: skip
+    steps = min(AHEAD, dilation)
+    place = (step + layer) & (steps - 1)
+    if place > 0 and step > 0:
+        return
+    residual = weights.embedding.shape[1]
+    row = residual * planes(buffers.queues)
+    slot = scratch.slots[layer]
+    for t in range(steps - place):
+        slot = 0 if slot == dilation else slot + 1
+        source = weights.queue_starts[layer] * planes(buffers.queues) + slot * row
+        for i in range(0, row, VECTOR):
+            store(scratch.past, t * row + i, load(buffers.queues, source + i, VECTOR))
+    products_ahead(
+        scratch.ahead, (layer * AHEAD + place) * 2 * residual, weights.past, layer, scratch.past,
+        steps - place, scratch.conditions, layer * 2 * residual, first, stop,
+    )  # fmt: skip
 
 
 @inlined
@@ -197,74 +180,92 @@ def _run_layers(
     weights: Any, buffers: Any, scratch: Any, member: Any, members: Any, code: Any, step: Any,
     turn: Any,
 ) -> Any:  # fmt: skip
-    """Advance every layer by one sample, own channels; returns the last turn published.
+    """Advance every layer by one sample, own channels; leaves the own skips in ``buffers.skips``.
 
-    The own skips are summed in ``scratch.stream``. step: place in the hop.
+    step: place in the hop. Returns the last turn published.
     """
-    residual = weights.embedding.shape[1]
-    width = weights.output_bias.shape[1]
-    queues, gates, stream, sums = buffers.queues, buffers.gates, scratch.stream, scratch.sums
-    share, skip_share = residual // members, (width - residual) // members
+    residual, width = weights.embedding.shape[1], weights.skip_bias.size
+    share, skip_share = residual // members, width // members
     first, stop = member * share, (member + 1) * share
-    first_skip = residual + member * skip_share
-    stop_skip = first_skip + skip_share
-    # One thread has all rows in one product; of two, each has a range of either kind.
-    own_stop = width if members == 1 else stop
-    row = residual * planes(queues)
-    gate_scale = splat(GATE_SCALE, VECTOR)
-    for i in range(first, stop, VECTOR):
+    first_skip, stop_skip = member * skip_share, (member + 1) * skip_share
+    stream, skips = scratch.stream, scratch.skips
+    half, last = residual // MEMBERS, weights.dilations.size - 1
+    for i in range(0, residual, VECTOR):
         store(stream, i, load(weights.embedding, code * residual + i, VECTOR))
     for i in range(first_skip, stop_skip, VECTOR):
-        store(stream, i, splat(_ZERO, VECTOR))
+        store(skips, i, load(weights.skip_bias, i, VECTOR))
+    _work_ahead(weights, buffers, scratch, 0, step, 2 * first, 2 * stop)
     for layer in range(weights.dilations.size):
-        slot = weights.queue_starts[layer] * planes(queues) + scratch.slots[layer] * row
-        scale = splat(weights.input_scales[layer], VECTOR)
-        for i in range(first, stop, VECTOR):
-            store_inputs(queues, slot + i, residual, load(stream, i, VECTOR), scale)
-        turn += 1
-        if members > 1:
-            publish(buffers.turns, member, turn)
-        _work_ahead(weights, buffers, scratch, layer, step, 2 * first, 2 * stop)
-        if members > 1:
-            wait(buffers.turns, member, turn)
+        _keep_input(weights, buffers, scratch, layer, first, stop)
+        place = (step + layer) & (min(AHEAD, weights.dilations[layer]) - 1)
         product(
-            sums, weights.current, layer, queues, slot, _ONE, scratch.ahead,
-            (layer * AHEAD + (step & (AHEAD - 1))) * 2 * residual, 2 * first, 2 * stop,
+            scratch.sums, weights.current, layer, scratch.inputs, 0, _ONE, scratch.ahead,
+            (layer * AHEAD + place) * 2 * residual, 2 * first, 2 * stop,
         )  # fmt: skip
-        gate = (layer & 1) * row
+        gate = (layer & (GATE_TURNS - 1)) * residual * planes(buffers.gates)
+        gate_scale = splat(GATE_SCALE, VECTOR)
         for i in range(first, stop, VECTOR):
-            value = gated(load(sums, 2 * i, VECTOR), load(sums, 2 * i + VECTOR, VECTOR))
-            store_inputs(gates, gate + i, residual, value, gate_scale)
+            filters, gates = (
+                load(scratch.sums, 2 * i, VECTOR),
+                load(scratch.sums, 2 * i + VECTOR, VECTOR),
+            )
+            store_inputs(buffers.gates, gate + i, residual, gated(filters, gates), gate_scale)
+        partial = (layer & 1) * MEMBERS * residual
+        if layer < last:
+            for part in range(first // half, stop // half):
+                partial_product(
+                    buffers.partials, partial + part * residual, weights.residual, layer,
+                    buffers.gates, gate, part * half, (part + 1) * half,
+                )  # fmt: skip
         turn += 1
         if members > 1:
             publish(buffers.turns, member, turn)
-            if layer > 0:
-                _add_rows(weights, scratch, layer - 1, gates, row - gate, first_skip, stop_skip)
+        if layer < last:
+            _work_ahead(weights, buffers, scratch, layer + 1, step, 2 * first, 2 * stop)
+        if layer > 0:
+            _add_skips(weights, buffers, scratch, layer - 1, first_skip, stop_skip)
+        if members > 1:
             wait(buffers.turns, member, turn)
-        _add_rows(weights, scratch, layer, gates, gate, first, own_stop)
+        if layer < last:
+            for i in range(0, residual, VECTOR):
+                row = layer * residual + i
+                value = load(stream, i, VECTOR) + load(weights.residual_bias, row, VECTOR)
+                value = joined_sums(
+                    buffers.partials, partial + i, buffers.partials, partial + residual + i,
+                    weights.residual.offsets, weights.residual.scales, row, value,
+                )  # fmt: skip
+                store(stream, i, value)
         full = scratch.slots[layer] == weights.dilations[layer]
         scratch.slots[layer] = 0 if full else scratch.slots[layer] + 1
-    if members > 1:
-        last = weights.dilations.size - 1
-        _add_rows(weights, scratch, last, gates, (last & 1) * row, first_skip, stop_skip)
+    _add_skips(weights, buffers, scratch, last, first_skip, stop_skip)
     for i in range(first_skip, stop_skip, VECTOR):
-        store(buffers.skips, i - residual, load(stream, i, VECTOR))
+        store(buffers.skips, i, load(skips, i, VECTOR))
     return turn
 
 
 @inlined
-def _add_rows(
-    weights: Any, scratch: Any, layer: Any, gates: Any, gate: Any, first: Any, stop: Any
+def _keep_input(
+    weights: Any, buffers: Any, scratch: Any, layer: Any, first: Any, stop: Any
 ) -> None:
-    """Add a layer's outputs to the stream: residual rows, then skip rows."""
-    width = weights.output_bias.shape[1]
+    """A layer's input for its product, and in its queue, there the channels first <= i < stop."""
+    residual = weights.embedding.shape[1]
+    slot = (weights.queue_starts[layer] + scratch.slots[layer] * residual) * planes(buffers.queues)
+    scale = splat(weights.input_scales[layer], VECTOR)
+    for i in range(0, residual, VECTOR):
+        value = load(scratch.stream, i, VECTOR)
+        store_inputs(scratch.inputs, i, residual, value, scale)
+        if first <= i < stop:
+            store_inputs(buffers.queues, slot + i, residual, value, scale)
+
+
+@inlined
+def _add_skips(weights: Any, buffers: Any, scratch: Any, layer: Any, first: Any, stop: Any) -> None:
+    """Add a layer's skips, rows first <= i < stop."""
+    gate = (layer & (GATE_TURNS - 1)) * weights.embedding.shape[1] * planes(buffers.gates)
     product(
-        scratch.sums, weights.output, layer, gates, gate, _ONE, weights.output_bias,
-        layer * width, first, stop,
+        scratch.skips, weights.skip, layer, buffers.gates, gate, _ONE, scratch.skips, 0, first,
+        stop,
     )  # fmt: skip
-    for i in range(first, stop, VECTOR):
-        total = load(scratch.stream, i, VECTOR) + load(scratch.sums, i, VECTOR)
-        store(scratch.stream, i, total)
 
 
 @inlined

@@ -73,10 +73,14 @@ class DecoderWeights(NamedTuple):
     """(layers, 2R, R): rows in the order of ``gate_order``."""
     current: PackedMatrix
     """(layers, 2R, R): likewise."""
-    output: PackedMatrix
-    """(layers, R + S, R)."""
-    output_bias: Floats
-    """(layers, R + S)."""
+    residual: PackedMatrix
+    """(layers, R, R)."""
+    residual_bias: Floats
+    """(layers, R)."""
+    skip: PackedMatrix
+    """(layers, S, R)."""
+    skip_bias: Floats
+    """(S,): the sum of every layer's."""
     hidden: PackedMatrix
     """(1, H, S)."""
     logits: PackedMatrix
@@ -155,8 +159,7 @@ def pack_decoder(
     embedding = _clean(weights["embedding.weight"])
     outputs = [_clean(weights[f"{name}.output.weight"]) for name in names]
     output_bias = _clean(np.stack([weights[f"{name}.output.bias"] for name in names]))
-    shared = SUM_ROWS if members == 1 else math.gcd(SUM_ROWS, residual // members, skip // members)
-    output = pack_rows(outputs, dtype, 1.0 / float(GATE_SCALE), shared)
+    unit = 1.0 / float(GATE_SCALE)
     input_scales = HEADROOM / input_bounds(embedding, outputs, output_bias, dtype)
     return DecoderWeights(
         embedding=embedding,
@@ -176,8 +179,15 @@ def pack_decoder(
             1.0 / input_scales,
             SUM_ROWS if members == 1 else math.gcd(SUM_ROWS, 2 * residual // members),
         ),
-        output=output,
-        output_bias=output_bias,
+        residual=pack_rows([rows[:residual] for rows in outputs], dtype, unit),
+        residual_bias=_clean(output_bias[:, :residual]),
+        skip=pack_rows(
+            [rows[residual:] for rows in outputs],
+            dtype,
+            unit,
+            SUM_ROWS if members == 1 else math.gcd(SUM_ROWS, skip // members),
+        ),
+        skip_bias=_clean(output_bias[:, residual:].sum(axis=0)),
         hidden=pack_rows([weights["head.hidden.weight"]], dtype),
         logits=pack_rows([weights["head.logits.weight"]], dtype),
         logits_bias=_clean(weights["head.logits.bias"]),

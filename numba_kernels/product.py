@@ -59,6 +59,11 @@ def input_dtype(weights: DTypeLike) -> np.dtype[Any]:
     return np.dtype(np.uint8 if MACHINE.byte_products else np.int16)
 
 
+def sum_dtype(weights: DTypeLike) -> np.dtype[Any]:
+    """What the sums of a product with such weights are kept as."""
+    return np.dtype(np.int32 if np.dtype(weights) == np.int8 else np.float32)
+
+
 def input_planes(inputs: DTypeLike) -> int:
     """Array elements that one input takes."""
     return 2 if np.dtype(inputs) == np.uint8 else 1
@@ -245,6 +250,51 @@ def store_scaled(
 
 
 @intrinsic
+def store_sums(_context: Any, out: Any, at: Any, sums: Any) -> Any:
+    """Write a one-step tile's sums to ``out[at:]`` as they are, two planes being joined."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = array_pointer(context, builder, signature.args[0], args[0], args[1])
+        for unit, _, place in sums.places():
+            total = builder.extract_value(args[2], place)
+            if sums.planes == 2:
+                low = builder.extract_value(args[2], place + 1)
+                total = builder.add(builder.shl(total, constant(_WIDE, 8)), low)
+            store_lanes(builder, _offset(builder, pointer, _int(unit * VECTOR)), total)
+        return context.get_dummy_value()
+
+    return types.void(out, types.intp, sums), emit
+
+
+@intrinsic
+def joined_sums(
+    _context: Any, left: Any, left_at: Any, right: Any, right_at: Any, offsets: Any, scales: Any,
+    row: Any, shift: Any,
+) -> Any:  # fmt: skip
+    """(left[left_at:] + right[right_at:] + offsets[row:]) * scales[row:] + shift, 16 rows.
+
+    left, right: what ``store_sums`` wrote. shift: a vector.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def lanes(index: int, place: Any, element: Any) -> Any:
+            pointer = array_pointer(context, builder, signature.args[index], args[index], place)
+            return load_lanes(builder, pointer, element, VECTOR)
+
+        both = [lanes(index, args[index + 1], left.dtype) for index in (0, 2)]
+        if left.dtype == types.float32:
+            return builder.fadd(builder.fadd(*both), args[7])
+        total = builder.add(*both)
+        if MACHINE.byte_products:
+            total = builder.add(total, lanes(4, args[6], types.int32))
+        scale = lanes(5, args[6], types.float32)
+        return multiply_add(builder, builder.sitofp(total, _FLOATS), scale, args[7])
+
+    intp = types.intp
+    return shift(left, intp, right, intp, offsets, scales, intp, shift), emit
+
+
+@intrinsic
 def store_inputs(_context: Any, inputs: Any, at: Any, plane: Any, values: Any, scale: Any) -> Any:
     """``store_inputs(inputs, at, plane, values, scale)``: keep values as a later product's inputs.
 
@@ -273,47 +323,66 @@ def store_inputs(_context: Any, inputs: Any, at: Any, plane: Any, values: Any, s
     return types.void(inputs, types.intp, types.intp, values, scale), emit
 
 
-def _tiles_of(rows: int) -> Callable[..., Any]:
-    """The product in tiles of ``rows``, handing what is left to tiles of half as many."""
+@inlined
+def _finish(
+    out: Any, matrix: Any, layer: Any, row: Any, sums: Any, factor: Any, shifts: Any, at: Any
+) -> None:
+    place = layer * matrix.weights.shape[1] + row
+    store_scaled(
+        out, row, 0, sums, matrix.offsets, matrix.scales, place, factor, shifts, at + row, 0
+    )
+
+
+@inlined
+def _keep(
+    out: Any, _matrix: Any, _layer: Any, row: Any, sums: Any, _factor: Any, _shifts: Any, at: Any
+) -> None:
+    store_sums(out, at + row, sums)
+
+
+def _tiles_of(rows: int, done: Callable[..., Any]) -> Callable[..., Any]:
+    """Sums in tiles of ``rows``, handed to ``done``; what is left goes to tiles of half as many."""
 
     @inlined
     def tiles(
-        out: Any, matrix: Any, layer: Any, inputs: Any, start: Any, factor: Any, shifts: Any,
-        at: Any, row: Any, stop: Any,
+        out: Any, matrix: Any, layer: Any, inputs: Any, start: Any, first: Any, stop: Any,
+        factor: Any, shifts: Any, at: Any, row: Any, stop_row: Any,
     ) -> Any:  # fmt: skip
         count, depth = matrix.weights.shape[1:]
-        base = layer * count
         if rows <= matrix.tile:
-            while row + rows <= stop:
-                first = (base + row) * depth
+            while row + rows <= stop_row:
+                base = (layer * count + row) * depth
                 sums = zero_sums(inputs, rows, 1)
-                for k in range(0, depth, group(inputs)):
+                for k in range(first, stop, group(inputs)):
                     sums = add_products(
-                        sums, matrix.weights, first + k * rows, inputs, start + k, 0, depth
+                        sums, matrix.weights, base + k * rows, inputs, start + k, 0, depth
                     )
-                store_scaled(
-                    out, row, 0, sums, matrix.offsets, matrix.scales, base + row, factor, shifts,
-                    at + row, 0,
-                )  # fmt: skip
+                done(out, matrix, layer, row, sums, factor, shifts, at)
                 row += rows
         return row
 
     if rows == VECTOR:
         return tiles
-    smaller = _tiles_of(rows // 2)
+    smaller = _tiles_of(rows // 2, done)
 
     @inlined
     def tiles_and_rest(
-        out: Any, matrix: Any, layer: Any, inputs: Any, start: Any, factor: Any, shifts: Any,
-        at: Any, row: Any, stop: Any,
+        out: Any, matrix: Any, layer: Any, inputs: Any, start: Any, first: Any, stop: Any,
+        factor: Any, shifts: Any, at: Any, row: Any, stop_row: Any,
     ) -> Any:  # fmt: skip
-        row = tiles(out, matrix, layer, inputs, start, factor, shifts, at, row, stop)
-        return smaller(out, matrix, layer, inputs, start, factor, shifts, at, row, stop)
+        row = tiles(
+            out, matrix, layer, inputs, start, first, stop, factor, shifts, at, row, stop_row
+        )
+        return smaller(
+            out, matrix, layer, inputs, start, first, stop, factor, shifts, at, row, stop_row
+        )
 
     return tiles_and_rest
 
 
-_all_tiles = _tiles_of(SUM_ROWS)
+_tiles = _tiles_of(SUM_ROWS, _finish)
+_partial_tiles = _tiles_of(SUM_ROWS, _keep)
+_ONE = np.float32(1.0)
 
 
 @inlined
@@ -324,9 +393,22 @@ def product(
     """out[i] = scales * factor * (weights[layer] @ x) + shifts[at + i] for rows first <= i < stop.
 
     matrix: a ``PackedMatrix``; first and stop are multiples of its tile, or the end. x: ``depth``
-    inputs from ``inputs[start]``. out: (rows,) or longer, float32.
+    inputs from ``inputs[start]``. out: (rows,) or longer, float32; it may be ``shifts``.
     """
-    _all_tiles(out, matrix, layer, inputs, start, factor, shifts, at, first, stop)
+    depth = matrix.weights.shape[2]
+    _tiles(out, matrix, layer, inputs, start, 0, depth, factor, shifts, at, first, stop)
+
+
+@inlined
+def partial_product(
+    out: Any, at: Any, matrix: Any, layer: Any, inputs: Any, start: Any, first: Any, stop: Any
+) -> None:
+    """The sums of ``product`` over the columns first <= k < stop alone, every row, to ``out[at:]``.
+
+    Sums over parts of the columns become the product's results by ``joined_sums``.
+    """
+    rows = matrix.weights.shape[1]
+    _partial_tiles(out, matrix, layer, inputs, start, first, stop, _ONE, matrix.scales, at, 0, rows)
 
 
 def _steps_of(steps: int) -> Callable[..., Any]:

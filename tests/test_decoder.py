@@ -80,7 +80,7 @@ def quantised(weights: Weights) -> dict[str, np.ndarray]:
 
 def spoil_scratch(state: DecoderState) -> None:
     buffers = state.buffers
-    for array in (buffers.gates, buffers.skips, buffers.turns, *state.scratch[0]):
+    for array in (buffers.gates, buffers.partials, buffers.skips, buffers.turns, *state.scratch[0]):
         array[...] = np.nan if array.dtype == np.float32 else 123
 
 
