@@ -33,7 +33,15 @@ from numba_kernels.pack import (
     pack_rows,
     quantise_rows,
 )
-from numba_kernels.product import AHEAD_ROWS, input_dtype, product, products_ahead
+from numba_kernels.product import (
+    AHEAD_ROWS,
+    input_dtype,
+    joined_sums,
+    partial_product,
+    product,
+    products_ahead,
+    sum_dtype,
+)
 from numba_kernels.sampling import draw_codes
 from numba_kernels.simd import VECTOR, load, max_lanes, store, sum_lanes
 
@@ -50,6 +58,18 @@ def run_product(out: Any, matrix: Any, layer: Any, inputs: Any, factor: Any, shi
 @numba.njit
 def run_ahead(out: Any, matrix: Any, inputs: Any, steps: Any, shifts: Any, first: Any) -> None:
     products_ahead(out, 5, matrix, 1, inputs, steps, shifts, 3, first, matrix.weights.shape[1])
+
+
+@numba.njit
+def run_parts(out: Any, matrix: Any, inputs: Any, sums: Any, split: Any, shifts: Any) -> None:
+    rows, depth = matrix.weights.shape[1:]
+    partial_product(sums, 1, matrix, 1, inputs, 0, 0, split)
+    partial_product(sums, 1 + rows, matrix, 1, inputs, 0, split, depth)
+    for i in range(0, rows, VECTOR):
+        shift = load(shifts, i, VECTOR)
+        offsets, scales = matrix.offsets, matrix.scales
+        whole = joined_sums(sums, 1 + i, sums, 1 + rows + i, offsets, scales, rows + i, shift)
+        store(out, i, whole)
 
 
 def as_inputs(values: np.ndarray) -> np.ndarray:
@@ -121,6 +141,25 @@ def test_int8_sums_reach_the_ends_of_int32_without_wrapping() -> None:
     np.testing.assert_allclose(out, -127.0 * 32767 * depth, rtol=1e-6)
     with pytest.raises(ConfigError, match="beyond int32; use fewer channels or the float32"):
         pack_rows([np.ones((16, depth + 4), np.float32)], np.int8)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("dtype", [np.int8, np.float32])
+def test_sums_over_two_parts_of_the_columns_make_a_whole_product(rows: int, dtype: Any) -> None:
+    rng = np.random.default_rng(rows)
+    depth, split = 48, 16
+    packed = pack_rows([rng.normal(size=(rows, depth)).astype(np.float32) for _ in "ab"], dtype)
+    inputs = rng.normal(size=depth).astype(np.float32)
+    if dtype == np.int8:
+        inputs = as_inputs(rng.integers(-32767, 32768, depth).astype(np.int16))
+    shifts = rng.normal(size=rows + 3).astype(np.float32)
+    whole, joined = np.empty(rows, np.float32), np.empty(rows, np.float32)
+    run_product(whole, packed, 1, inputs, ONE, shifts)
+    run_parts(joined, packed, inputs, np.empty(1 + 2 * rows, sum_dtype(dtype)), split, shifts[3:])
+    if dtype == np.int8:
+        np.testing.assert_array_equal(joined, whole)
+    else:
+        np.testing.assert_allclose(joined, whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 7, 8])
