@@ -83,7 +83,7 @@ class DecoderScratch(NamedTuple):
     conditions: Floats
     """(1, layers * 2R + H): what the hop's latent adds to each gate and to the head."""
     ahead: Floats
-    """(layers, AHEAD, 2R): past taps and conditions of the next samples."""
+    """(layers, AHEAD, own 2R): past taps and conditions of the next samples."""
     slots: NDArray[np.int64]
     """(layers,): where the current input lies in each layer's queue."""
     past: NDArray[Any]
@@ -149,12 +149,12 @@ def zero_inputs(shape: tuple[int, int], dtype: DTypeLike) -> NDArray[Any]:
 
 @inlined
 def _work_ahead(
-    weights: Any, buffers: Any, scratch: Any, layer: Any, step: Any, first: Any, stop: Any
+    weights: Any, buffers: Any, scratch: Any, layer: Any, step: Any, first: Any
 ) -> None:
     """Past taps and conditions of one layer, own rows, for as many samples as are known.
 
     Layers take turns, so that every sample of the hop but its first has a like share of this work.
-    step: place in the hop. first, stop: own rows.
+    step: place in the hop. first: first of the own rows.
     """
     dilation = weights.dilations[layer]
     steps = min(AHEAD, dilation)
@@ -170,8 +170,8 @@ def _work_ahead(
         for i in range(0, row, VECTOR):
             store(scratch.past, t * row + i, load(buffers.queues, source + i, VECTOR))
     products_ahead(
-        scratch.ahead, (layer * AHEAD + place) * 2 * residual, weights.past, layer, scratch.past,
-        steps - place, scratch.conditions, layer * 2 * residual, first, stop,
+        scratch.ahead, (layer * AHEAD + place) * weights.past.weights.shape[1], weights.past,
+        layer, scratch.past, steps - place, scratch.conditions, layer * 2 * residual + first,
     )  # fmt: skip
 
 
@@ -184,46 +184,40 @@ def _run_layers(
 
     step: place in the hop. Returns the last turn published.
     """
-    residual, width = weights.embedding.shape[1], weights.skip_bias.size
-    share, skip_share = residual // members, width // members
+    residual, last = weights.embedding.shape[1], weights.dilations.size - 1
+    share = residual // members
     first, stop = member * share, (member + 1) * share
-    first_skip, stop_skip = member * skip_share, (member + 1) * skip_share
-    stream, skips = scratch.stream, scratch.skips
-    half, last = residual // MEMBERS, weights.dilations.size - 1
+    own_skips = weights.skip_bias.size
+    half = residual // MEMBERS
+    stream, gates, partials = scratch.stream, buffers.gates, buffers.partials
     for i in range(0, residual, VECTOR):
         store(stream, i, load(weights.embedding, code * residual + i, VECTOR))
-    for i in range(first_skip, stop_skip, VECTOR):
-        store(skips, i, load(weights.skip_bias, i, VECTOR))
-    _work_ahead(weights, buffers, scratch, 0, step, 2 * first, 2 * stop)
+    for i in range(0, own_skips, VECTOR):
+        store(scratch.skips, i, load(weights.skip_bias, i, VECTOR))
+    _work_ahead(weights, buffers, scratch, 0, step, 2 * first)
     for layer in range(weights.dilations.size):
         _keep_input(weights, buffers, scratch, layer, first, stop)
         place = (step + layer) & (min(AHEAD, weights.dilations[layer]) - 1)
         product(
-            scratch.sums, weights.current, layer, scratch.inputs, 0, _ONE, scratch.ahead,
-            (layer * AHEAD + place) * 2 * residual, 2 * first, 2 * stop,
+            scratch.sums, 0, weights.current, layer, scratch.inputs, 0, _ONE, scratch.ahead,
+            (layer * AHEAD + place) * 2 * share,
         )  # fmt: skip
-        gate = (layer & (GATE_TURNS - 1)) * residual * planes(buffers.gates)
-        gate_scale = splat(GATE_SCALE, VECTOR)
-        for i in range(first, stop, VECTOR):
-            filters, gates = (
-                load(scratch.sums, 2 * i, VECTOR),
-                load(scratch.sums, 2 * i + VECTOR, VECTOR),
-            )
-            store_inputs(buffers.gates, gate + i, residual, gated(filters, gates), gate_scale)
+        gate = (layer & (GATE_TURNS - 1)) * residual * planes(gates) + first
+        _store_gated(scratch.sums, share, gates, gate, residual)
         partial = (layer & 1) * MEMBERS * residual
         if layer < last:
             for part in range(first // half, stop // half):
                 partial_product(
-                    buffers.partials, partial + part * residual, weights.residual, layer,
-                    buffers.gates, gate, part * half, (part + 1) * half,
+                    partials, partial + part * residual, weights.residual, layer, gates, gate,
+                    residual, part * half - first, (part + 1) * half - first,
                 )  # fmt: skip
         turn += 1
         if members > 1:
             publish(buffers.turns, member, turn)
         if layer < last:
-            _work_ahead(weights, buffers, scratch, layer + 1, step, 2 * first, 2 * stop)
+            _work_ahead(weights, buffers, scratch, layer + 1, step, 2 * first)
         if layer > 0:
-            _add_skips(weights, buffers, scratch, layer - 1, first_skip, stop_skip)
+            _add_skips(weights, buffers, scratch, layer - 1)
         if members > 1:
             wait(buffers.turns, member, turn)
         if layer < last:
@@ -231,16 +225,25 @@ def _run_layers(
                 row = layer * residual + i
                 value = load(stream, i, VECTOR) + load(weights.residual_bias, row, VECTOR)
                 value = joined_sums(
-                    buffers.partials, partial + i, buffers.partials, partial + residual + i,
+                    partials, partial + i, partials, partial + residual + i,
                     weights.residual.offsets, weights.residual.scales, row, value,
                 )  # fmt: skip
                 store(stream, i, value)
         full = scratch.slots[layer] == weights.dilations[layer]
         scratch.slots[layer] = 0 if full else scratch.slots[layer] + 1
-    _add_skips(weights, buffers, scratch, last, first_skip, stop_skip)
-    for i in range(first_skip, stop_skip, VECTOR):
-        store(buffers.skips, i, load(skips, i, VECTOR))
+    _add_skips(weights, buffers, scratch, last)
+    for i in range(0, own_skips, VECTOR):
+        store(buffers.skips, member * own_skips + i, load(scratch.skips, i, VECTOR))
     return turn
+
+
+@inlined
+def _store_gated(sums: Any, channels: Any, gates: Any, at: Any, plane: Any) -> None:
+    """Gate ``channels`` packed sums, to ``gates[at:]`` and ``plane`` behind."""
+    scale = splat(GATE_SCALE, VECTOR)
+    for i in range(0, channels, VECTOR):
+        value = gated(load(sums, 2 * i, VECTOR), load(sums, 2 * i + VECTOR, VECTOR))
+        store_inputs(gates, at + i, plane, value, scale)
 
 
 @inlined
@@ -259,13 +262,10 @@ def _keep_input(
 
 
 @inlined
-def _add_skips(weights: Any, buffers: Any, scratch: Any, layer: Any, first: Any, stop: Any) -> None:
-    """Add a layer's skips, rows first <= i < stop."""
+def _add_skips(weights: Any, buffers: Any, scratch: Any, layer: Any) -> None:
+    """Add a layer's own skips."""
     gate = (layer & (GATE_TURNS - 1)) * weights.embedding.shape[1] * planes(buffers.gates)
-    product(
-        scratch.skips, weights.skip, layer, buffers.gates, gate, _ONE, scratch.skips, 0, first,
-        stop,
-    )  # fmt: skip
+    product(scratch.skips, 0, weights.skip, layer, buffers.gates, gate, _ONE, scratch.skips, 0)
 
 
 @inlined
@@ -291,13 +291,10 @@ def _run_head(weights: Any, buffers: Any, scratch: Any) -> None:
     conditions = scratch.conditions
     unit = _rectify(buffers.skips, buffers.skips.size, scratch.heads)
     condition = conditions.size - width
-    product(
-        scratch.sums, weights.hidden, 0, scratch.heads, 0, unit, conditions, condition, 0, width
-    )
+    product(scratch.sums, 0, weights.hidden, 0, scratch.heads, 0, unit, conditions, condition)
     unit = _rectify(scratch.sums, width, scratch.heads)
     product(
-        scratch.logits, weights.logits, 0, scratch.heads, 0, unit, weights.logits_bias, 0, 0,
-        LEVELS,
+        scratch.logits, 0, weights.logits, 0, scratch.heads, 0, unit, weights.logits_bias, 0
     )  # fmt: skip
 
 
@@ -309,7 +306,7 @@ def decode(
     """Advance a decoder by ``hop`` samples for each latent.
 
     member, members: which thread of how many this is; of two, both call with all arguments but
-    ``scratch`` and ``member`` the same, ``buffers.turns`` being zero.
+    ``weights``, ``scratch`` and ``member`` the same, ``buffers.turns`` being zero.
     latents: (frames, latent_channels) float32. codes: (frames * hop,) uint8, read, or written when
     sampling. scores: (frames * hop, 256) float32, written when scoring. uniforms: (frames * hop,)
     float32, read when sampling. sharpness: 1 / temperature.

@@ -8,7 +8,6 @@ by their own largest value, sample by sample.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -33,6 +32,7 @@ HEADROOM = 32760.0
 # Smaller weights change nothing that can be heard, and could make denormal products.
 _TINY = 1e-20
 _ALIGNMENT = 64
+_EVERY = slice(None)
 
 
 class PackedMatrix(NamedTuple):
@@ -40,12 +40,12 @@ class PackedMatrix(NamedTuple):
 
     weights: NDArray[Any]
     """(layers, rows, depth) float32 or int8; in memory tile by tile, see ``pack_rows``."""
+    stride: int
+    """Elements from one layer's weights to the next's."""
     scales: Floats
     """(layers, rows): what a sum is multiplied by; ones for float32."""
     offsets: NDArray[np.int32]
     """(layers, rows): what is added to a sum of byte products, see ``product``."""
-    tile: int
-    """Rows of a tile, the last ones of a remainder excepted."""
 
 
 class BlockMatrix(NamedTuple):
@@ -58,7 +58,7 @@ class BlockMatrix(NamedTuple):
 
 
 class DecoderWeights(NamedTuple):
-    """Everything the sample loop reads."""
+    """Everything one thread of the sample loop reads; ``own`` is its share, all if it is alone."""
 
     embedding: Floats
     """(256, R)."""
@@ -70,17 +70,17 @@ class DecoderWeights(NamedTuple):
     input_scales: Floats
     """(layers,): 16-bit units of one unit of a layer's input."""
     past: PackedMatrix
-    """(layers, 2R, R): rows in the order of ``gate_order``."""
+    """(layers, own 2R, R): rows in the order of ``gate_order``."""
     current: PackedMatrix
-    """(layers, 2R, R): likewise."""
+    """(layers, own 2R, R): likewise."""
     residual: PackedMatrix
-    """(layers, R, R)."""
+    """(layers, R, own R): columns of gated channels."""
     residual_bias: Floats
     """(layers, R)."""
     skip: PackedMatrix
-    """(layers, S, R)."""
+    """(layers, own S, R)."""
     skip_bias: Floats
-    """(S,): the sum of every layer's."""
+    """(own S,): the sum of every layer's."""
     hidden: PackedMatrix
     """(1, H, S)."""
     logits: PackedMatrix
@@ -140,11 +140,11 @@ def gate_order(channels: int) -> NDArray[np.int64]:
 
 
 def pack_decoder(
-    config: DecoderConfig, weights: Weights, dtype: DTypeLike, members: int = 1
+    config: DecoderConfig, weights: Weights, dtype: DTypeLike, member: int = 0, members: int = 1
 ) -> DecoderWeights:
-    """Lay a decoder's weights out for the sample loop, as float32 or int8.
+    """Lay a decoder's weights out for one thread of the sample loop, as float32 or int8.
 
-    members: threads that may share the loop.
+    member, members: which thread of how many this is.
     Raises ConfigError if an int32 sum of the int8 decoder could overflow, or channels do not
     divide among the members.
     """
@@ -154,16 +154,25 @@ def pack_decoder(
             f"{members} threads need residual and skip channels in multiples of "
             f"{members * VECTOR}, got {residual} and {skip}; use one thread"
         )
-    order = gate_order(residual)
+    own = _share(residual, member, members)
+    own_gates, own_skips = _share(2 * residual, member, members), _share(skip, member, members)
+    order = gate_order(residual)[own_gates]
     names = [f"layers.{i}" for i in range(len(config.dilations))]
     embedding = _clean(weights["embedding.weight"])
     outputs = [_clean(weights[f"{name}.output.weight"]) for name in names]
     output_bias = _clean(np.stack([weights[f"{name}.output.bias"] for name in names]))
-    unit = 1.0 / float(GATE_SCALE)
     input_scales = HEADROOM / input_bounds(embedding, outputs, output_bias, dtype)
+    unit = 1.0 / float(GATE_SCALE)
+    current, kept, skips = _one_stream(
+        pack_rows(
+            [weights[f"{name}.current.weight"][order] for name in names], dtype, 1.0 / input_scales
+        ),
+        pack_rows([rows[:residual] for rows in outputs], dtype, unit, columns=own),
+        pack_rows([rows[residual:][own_skips] for rows in outputs], dtype, unit),
+    )
     return DecoderWeights(
         embedding=embedding,
-        conditions=_pack_conditions(names, weights, order),
+        conditions=_pack_conditions(names, weights, gate_order(residual)),
         dilations=np.array(config.dilations, np.int64),
         queue_starts=queue_starts([d + 1 for d in config.dilations], residual),
         input_scales=input_scales.astype(np.float32),
@@ -173,25 +182,43 @@ def pack_decoder(
             1.0 / input_scales,
             AHEAD_ROWS,
         ),
-        current=pack_rows(
-            [weights[f"{name}.current.weight"][order] for name in names],
-            dtype,
-            1.0 / input_scales,
-            SUM_ROWS if members == 1 else math.gcd(SUM_ROWS, 2 * residual // members),
-        ),
-        residual=pack_rows([rows[:residual] for rows in outputs], dtype, unit),
+        current=current,
+        residual=kept,
         residual_bias=_clean(output_bias[:, :residual]),
-        skip=pack_rows(
-            [rows[residual:] for rows in outputs],
-            dtype,
-            unit,
-            SUM_ROWS if members == 1 else math.gcd(SUM_ROWS, skip // members),
-        ),
-        skip_bias=_clean(output_bias[:, residual:].sum(axis=0)),
+        skip=skips,
+        skip_bias=_clean(output_bias[:, residual:].sum(axis=0)[own_skips]),
         hidden=pack_rows([weights["head.hidden.weight"]], dtype),
         logits=pack_rows([weights["head.logits.weight"]], dtype),
         logits_bias=_clean(weights["head.logits.bias"]),
     )
+
+
+def _share(count: int, member: int, members: int) -> slice:
+    return slice(count * member // members, count * (member + 1) // members)
+
+
+def _one_stream(
+    current: PackedMatrix, residual: PackedMatrix, skip: PackedMatrix
+) -> tuple[PackedMatrix, PackedMatrix, PackedMatrix]:
+    """The same matrices in the order the sample loop reads them, without a gap.
+
+    A processor that reads ahead then reads what comes next, and the weights of more layers stay in
+    its cache. Skips come a layer late.
+    """
+    layers = len(current.weights)
+    sizes = [matrix.stride for matrix in (current, residual, skip)]
+    stride = sum(sizes)
+    stream = aligned((layers + 1, stride), current.weights.dtype)
+    starts = np.cumsum([0, *sizes])
+    placed = []
+    for matrix, start, size, late in zip(
+        (current, residual, skip), starts, sizes, (0, 0, 1), strict=False
+    ):
+        view = stream[late : late + layers, start : start + size]
+        view[...] = matrix.weights.reshape(layers, size)
+        shape = matrix.weights.shape
+        placed.append(matrix._replace(weights=view.reshape(shape), stride=stride))
+    return placed[0], placed[1], placed[2]
 
 
 def _pack_conditions(
@@ -237,14 +264,16 @@ def pack_rows(
     dtype: DTypeLike,
     unit: float | NDArray[np.floating] = 1.0,
     tile: int = SUM_ROWS,
+    columns: slice = _EVERY,
 ) -> PackedMatrix:
     """Lay matrices (rows, depth) out for ``product``.
 
     Tiles of rows follow one another, the last ones half as large until the rows are used up; in a
     tile, groups of columns; in a group, the weights of each row side by side.
-    unit: what one unit of 16-bit input stands for, one number or one a matrix.
+    unit: what one unit of 16-bit input stands for, one number or one a matrix. columns: those
+    kept; scales and offsets are of whole rows.
     """
-    rows, depth = matrices[0].shape
+    rows, depth = matrices[0][:, columns].shape
     packed = aligned((len(matrices), rows, depth), dtype)
     scales = np.ones((len(matrices), rows), np.float32)
     offsets = np.zeros((len(matrices), rows), np.int32)
@@ -257,8 +286,8 @@ def pack_rows(
             scales[layer] = row_scales * units[layer]
             # Taken modulo 2**32 like the sums themselves, which end within int32.
             offsets[layer] = (-32768 * values.astype(np.int64).sum(axis=1)).astype(np.int32)
-        packed[layer] = _tiled(values, tile).reshape(rows, depth)
-    return PackedMatrix(packed, scales, offsets, tile)
+        packed[layer] = _tiled(values[:, columns], tile).reshape(rows, depth)
+    return PackedMatrix(packed, rows * depth, scales, offsets)
 
 
 def _tiled(matrix: NDArray[Any], tile: int) -> NDArray[Any]:

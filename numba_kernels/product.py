@@ -325,19 +325,22 @@ def store_inputs(_context: Any, inputs: Any, at: Any, plane: Any, values: Any, s
 
 @inlined
 def _finish(
-    out: Any, matrix: Any, layer: Any, row: Any, sums: Any, factor: Any, shifts: Any, at: Any
-) -> None:
+    out: Any, out_at: Any, matrix: Any, layer: Any, row: Any, sums: Any, factor: Any, shifts: Any,
+    at: Any,
+) -> None:  # fmt: skip
     place = layer * matrix.weights.shape[1] + row
     store_scaled(
-        out, row, 0, sums, matrix.offsets, matrix.scales, place, factor, shifts, at + row, 0
-    )
+        out, out_at + row, 0, sums, matrix.offsets, matrix.scales, place, factor, shifts, at + row,
+        0,
+    )  # fmt: skip
 
 
 @inlined
 def _keep(
-    out: Any, _matrix: Any, _layer: Any, row: Any, sums: Any, _factor: Any, _shifts: Any, at: Any
-) -> None:
-    store_sums(out, at + row, sums)
+    out: Any, out_at: Any, _matrix: Any, _layer: Any, row: Any, sums: Any, _factor: Any,
+    _shifts: Any, _at: Any,
+) -> None:  # fmt: skip
+    store_sums(out, out_at + row, sums)
 
 
 def _tiles_of(rows: int, done: Callable[..., Any]) -> Callable[..., Any]:
@@ -345,20 +348,19 @@ def _tiles_of(rows: int, done: Callable[..., Any]) -> Callable[..., Any]:
 
     @inlined
     def tiles(
-        out: Any, matrix: Any, layer: Any, inputs: Any, start: Any, first: Any, stop: Any,
-        factor: Any, shifts: Any, at: Any, row: Any, stop_row: Any,
+        out: Any, out_at: Any, matrix: Any, layer: Any, inputs: Any, start: Any, plane: Any,
+        first: Any, stop: Any, factor: Any, shifts: Any, at: Any, row: Any,
     ) -> Any:  # fmt: skip
         count, depth = matrix.weights.shape[1:]
-        if rows <= matrix.tile:
-            while row + rows <= stop_row:
-                base = (layer * count + row) * depth
-                sums = zero_sums(inputs, rows, 1)
-                for k in range(first, stop, group(inputs)):
-                    sums = add_products(
-                        sums, matrix.weights, base + k * rows, inputs, start + k, 0, depth
-                    )
-                done(out, matrix, layer, row, sums, factor, shifts, at)
-                row += rows
+        while row + rows <= count:
+            base = layer * matrix.stride + row * depth
+            sums = zero_sums(inputs, rows, 1)
+            for k in range(first, stop, group(inputs)):
+                sums = add_products(
+                    sums, matrix.weights, base + k * rows, inputs, start + k, 0, plane
+                )
+            done(out, out_at, matrix, layer, row, sums, factor, shifts, at)
+            row += rows
         return row
 
     if rows == VECTOR:
@@ -367,14 +369,14 @@ def _tiles_of(rows: int, done: Callable[..., Any]) -> Callable[..., Any]:
 
     @inlined
     def tiles_and_rest(
-        out: Any, matrix: Any, layer: Any, inputs: Any, start: Any, first: Any, stop: Any,
-        factor: Any, shifts: Any, at: Any, row: Any, stop_row: Any,
+        out: Any, out_at: Any, matrix: Any, layer: Any, inputs: Any, start: Any, plane: Any,
+        first: Any, stop: Any, factor: Any, shifts: Any, at: Any, row: Any,
     ) -> Any:  # fmt: skip
         row = tiles(
-            out, matrix, layer, inputs, start, first, stop, factor, shifts, at, row, stop_row
+            out, out_at, matrix, layer, inputs, start, plane, first, stop, factor, shifts, at, row
         )
         return smaller(
-            out, matrix, layer, inputs, start, first, stop, factor, shifts, at, row, stop_row
+            out, out_at, matrix, layer, inputs, start, plane, first, stop, factor, shifts, at, row
         )
 
     return tiles_and_rest
@@ -387,28 +389,32 @@ _ONE = np.float32(1.0)
 
 @inlined
 def product(
-    out: Any, matrix: Any, layer: Any, inputs: Any, start: Any, factor: Any, shifts: Any, at: Any,
-    first: Any, stop: Any,
+    out: Any, out_at: Any, matrix: Any, layer: Any, inputs: Any, start: Any, factor: Any,
+    shifts: Any, at: Any,
 ) -> None:  # fmt: skip
-    """out[i] = scales * factor * (weights[layer] @ x) + shifts[at + i] for rows first <= i < stop.
+    """out[out_at + i] = scales * factor * (weights[layer] @ x) + shifts[at + i] for every row i.
 
-    matrix: a ``PackedMatrix``; first and stop are multiples of its tile, or the end. x: ``depth``
-    inputs from ``inputs[start]``. out: (rows,) or longer, float32; it may be ``shifts``.
+    matrix: a ``PackedMatrix``. x: ``depth`` inputs from ``inputs[start]``. out: float32; it may be
+    ``shifts``.
     """
     depth = matrix.weights.shape[2]
-    _tiles(out, matrix, layer, inputs, start, 0, depth, factor, shifts, at, first, stop)
+    _tiles(out, out_at, matrix, layer, inputs, start, depth, 0, depth, factor, shifts, at, 0)
 
 
 @inlined
 def partial_product(
-    out: Any, at: Any, matrix: Any, layer: Any, inputs: Any, start: Any, first: Any, stop: Any
-) -> None:
-    """The sums of ``product`` over the columns first <= k < stop alone, every row, to ``out[at:]``.
+    out: Any, out_at: Any, matrix: Any, layer: Any, inputs: Any, start: Any, plane: Any,
+    first: Any, stop: Any,
+) -> None:  # fmt: skip
+    """The sums of ``product`` over the columns first <= k < stop alone, to ``out[out_at:]``.
 
-    Sums over parts of the columns become the product's results by ``joined_sums``.
+    Column 0 meets ``inputs[start]``, whose second plane lies ``plane`` behind. Sums over parts of
+    the columns become the product's results by ``joined_sums``.
     """
-    rows = matrix.weights.shape[1]
-    _partial_tiles(out, matrix, layer, inputs, start, first, stop, _ONE, matrix.scales, at, 0, rows)
+    shifts = matrix.scales
+    _partial_tiles(
+        out, out_at, matrix, layer, inputs, start, plane, first, stop, _ONE, shifts, 0, 0
+    )
 
 
 def _steps_of(steps: int) -> Callable[..., Any]:
@@ -418,7 +424,7 @@ def _steps_of(steps: int) -> Callable[..., Any]:
         row: Any, step: Any,
     ) -> None:  # fmt: skip
         count, depth = matrix.weights.shape[1:]
-        first = (layer * count + row) * depth
+        first = layer * matrix.stride + row * depth
         stride = depth * planes(inputs)
         sums = zero_sums(inputs, AHEAD_ROWS, steps)
         for k in range(0, depth, group(inputs)):
@@ -428,7 +434,7 @@ def _steps_of(steps: int) -> Callable[..., Any]:
             )  # fmt: skip
         store_scaled(
             out, out_at + step * count + row, count, sums, matrix.offsets, matrix.scales,
-            layer * count + row, np.float32(1.0), shifts, at + row, 0,
+            layer * count + row, _ONE, shifts, at + row, 0,
         )  # fmt: skip
 
     return tile
@@ -441,15 +447,14 @@ _tile_of_1 = _steps_of(1)
 
 @inlined
 def products_ahead(
-    out: Any, out_at: Any, matrix: Any, layer: Any, inputs: Any, steps: Any, shifts: Any, at: Any,
-    first: Any, stop: Any,
-) -> None:  # fmt: skip
+    out: Any, out_at: Any, matrix: Any, layer: Any, inputs: Any, steps: Any, shifts: Any, at: Any
+) -> None:
     """As ``product`` for several columns of inputs at once, weights being read once.
 
     inputs: ``steps`` times ``depth`` of them, one column after another. Column t's results begin
     at ``out[out_at + t * rows]``. matrix: a ``PackedMatrix`` with tiles of AHEAD_ROWS.
     """
-    for row in range(first, stop, AHEAD_ROWS):
+    for row in range(0, matrix.weights.shape[1], AHEAD_ROWS):
         step = 0
         while step + 4 <= steps:
             _tile_of_4(out, out_at, matrix, layer, inputs, shifts, at, row, step)

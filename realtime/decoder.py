@@ -89,7 +89,11 @@ class NumbaDecoder:
         self.config = config
         self.dtype = dtype
         self.threads = threads
-        self._weights = pack_decoder(config.decoder, weights, dtype, threads)
+        self._alone = pack_decoder(config.decoder, weights, dtype)
+        self._shared = [
+            pack_decoder(config.decoder, weights, dtype, member, threads)
+            for member in range(threads if threads > 1 else 0)
+        ]
 
     def initial_state(self) -> DecoderState:
         """A state with no past: zero queues, and silence as the previous code."""
@@ -144,8 +148,9 @@ class NumbaDecoder:
 
         def work(member: int, members: int) -> None:
             latents, codes, uniforms = given
+            weights = self._alone if members == 1 else self._shared[member]
             decode(
-                self._weights, state.buffers, state.scratch[member], member, members, latents,
+                weights, state.buffers, state.scratch[member], member, members, latents,
                 self.config.hop_samples, codes, task, scores, uniforms, sharpness,
             )  # fmt: skip
 
