@@ -38,7 +38,7 @@ from numba_kernels.product import (
 )
 from numba_kernels.sampling import draw_code
 from numba_kernels.simd import VECTOR, load, max_lanes, maximum, splat, store
-from numba_kernels.spin import LINE, publish, wait
+from numba_kernels.spin import LINE, MEMBERS, publish, wait
 
 PRIME = 0
 """Run the layers over known codes, and nothing more."""
@@ -49,8 +49,6 @@ SAMPLE = 2
 
 AHEAD = 16
 """Samples whose past taps are computed at once, where the dilation allows."""
-MEMBERS = 2
-"""Threads that can share the loop, at most."""
 GATE_TURNS = 4
 """Layers whose gated outputs are kept: one may still be read when two more have been written."""
 
@@ -318,7 +316,10 @@ def decode(
     for n in range(codes.size):
         if in_hop == 0:
             latent = latents[frame : frame + 1]
-            block_product(scratch.conditions, weights.conditions, 0, latent, 1, False, False)
+            rows = scratch.conditions.shape[1]
+            block_product(
+                scratch.conditions, weights.conditions, 0, latent, 1, False, False, 0, rows
+            )
             frame += 1
         turn = _run_layers(weights, buffers, scratch, member, members, code, in_hop, turn)
         in_hop = 0 if in_hop == hop - 1 else in_hop + 1

@@ -19,6 +19,9 @@ from numba_kernels.simd import array_pointer
 LINE = 16
 """int64 counters apart: two cache lines, since processors fetch lines in pairs."""
 
+MEMBERS = 2
+"""Threads that can share a kernel, at most."""
+
 _SPINS = 20_000
 _CAN_YIELD = sys.platform.startswith(("linux", "darwin"))
 
@@ -97,3 +100,13 @@ def wait(counters: Any, member: Any, turn: Any) -> None:
             _offer_core()
         else:
             _relax()
+
+
+@inlined
+def meet(counters: Any, member: Any, members: Any, turn: Any) -> Any:
+    """Wait until both members are here, if there are two; returns the turn published."""
+    turn += 1
+    if members > 1:
+        publish(counters, member, turn)
+        wait(counters, member, turn)
+    return turn

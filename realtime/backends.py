@@ -46,7 +46,7 @@ class RestStates:
 
 
 _Maker = tuple[
-    Callable[[ModelConfig, Weights], Encoder], Callable[[ModelConfig, Weights, int], Decoder]
+    Callable[[ModelConfig, Weights, int], Encoder], Callable[[ModelConfig, Weights, int], Decoder]
 ]
 
 
@@ -57,6 +57,10 @@ def _numba(dtype: str) -> _Maker:
     return StreamEncoder, make_decoder
 
 
+def _reference_encoder(config: ModelConfig, weights: Weights, _threads: int) -> Encoder:
+    return ReferenceEncoder(config, weights)
+
+
 def _reference_decoder(config: ModelConfig, weights: Weights, _threads: int) -> Decoder:
     return ReferenceDecoder(config, weights)
 
@@ -64,7 +68,7 @@ def _reference_decoder(config: ModelConfig, weights: Weights, _threads: int) -> 
 _MAKERS: dict[str, _Maker] = {
     "numba-int8": _numba("int8"),
     "numba-float32": _numba("float32"),
-    "reference": (ReferenceEncoder, _reference_decoder),
+    "reference": (_reference_encoder, _reference_decoder),
 }
 
 BACKENDS = tuple(_MAKERS)
@@ -73,7 +77,7 @@ BACKENDS = tuple(_MAKERS)
 def open_backend(name: str, bundle: Bundle, threads: int = 1) -> Backend:
     """Lay a bundle's weights out for a backend.
 
-    threads: that may sample together; the reference has one.
+    threads: that may work together; the reference has one.
     Raises BackendUnavailable, listing the names, if there is none of this name.
     """
     if name not in _MAKERS:
@@ -82,7 +86,7 @@ def open_backend(name: str, bundle: Bundle, threads: int = 1) -> Backend:
     return Backend(
         name=name,
         config=bundle.config,
-        encoder=make_encoder(bundle.config, bundle.encoder),
+        encoder=make_encoder(bundle.config, bundle.encoder, threads),
         decoders=tuple(
             make_decoder(bundle.config, bundle.decoders[domain], threads)
             for domain in bundle.domain_names

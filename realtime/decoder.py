@@ -14,7 +14,6 @@ from model.errors import ConfigError, ShapeError
 from model.interface import Codes, Latents
 from model.weights import Weights
 from numba_kernels.decoder import (
-    MEMBERS,
     PRIME,
     SAMPLE,
     SCORE,
@@ -25,7 +24,8 @@ from numba_kernels.decoder import (
     decoder_scratch,
 )
 from numba_kernels.pack import pack_decoder
-from realtime.partner import shared_partner
+from numba_kernels.spin import MEMBERS
+from realtime.partner import run_together
 from realtime.state import copied, kernel_input, restored
 
 WEIGHT_TYPES = ("int8", "float32")
@@ -33,7 +33,6 @@ MIN_TEMPERATURE = 1e-3
 
 _STATE = ("queues", "cursor")
 _NO_SCORES = np.empty((0, LEVELS), np.float32)
-_PAST_ALL_TURNS = np.iinfo(np.int64).max
 _NO_UNIFORMS = np.empty(0, np.float32)
 
 
@@ -141,8 +140,6 @@ class NumbaDecoder:
         uniforms: NDArray[np.float32] = _NO_UNIFORMS,
         temperature: float = 1.0,
     ) -> None:
-        turns = state.buffers.turns
-        turns[:] = 0
         given = kernel_input(latents), kernel_input(codes), kernel_input(uniforms)
         sharpness = np.float32(1.0 / temperature)
 
@@ -154,10 +151,7 @@ class NumbaDecoder:
                 self.config.hop_samples, codes, task, scores, uniforms, sharpness,
             )  # fmt: skip
 
-        if self.threads == 1 or task != SAMPLE:
-            work(0, 1)
-        else:
-            shared_partner().share(work, release=lambda: turns.fill(_PAST_ALL_TURNS))
+        run_together(work, state.buffers.turns, self.threads if task == SAMPLE else 1)
 
     def _check(self, name: str, samples: NDArray[Any], dtype: DTypeLike, latents: Latents) -> None:
         channels = self.config.latent_channels

@@ -6,8 +6,13 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
+import numpy as np
+from numpy.typing import NDArray
+
 Work = Callable[[int, int], None]
 """Called with (member, members), once by each thread that takes part."""
+
+_PAST_ALL_TURNS = np.iinfo(np.int64).max
 
 
 class Partner:
@@ -70,3 +75,15 @@ def shared_partner() -> Partner:
         if _partner is None:
             _partner = Partner()
         return _partner
+
+
+def run_together(work: Work, turns: NDArray[np.int64], threads: int) -> None:
+    """Run a kernel's members: this thread alone, or with the partner if it is free.
+
+    turns: what the members publish to one another, made zero first.
+    """
+    turns[:] = 0
+    if threads == 1:
+        work(0, 1)
+    else:
+        shared_partner().share(work, release=lambda: turns.fill(_PAST_ALL_TURNS))

@@ -10,14 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.config import EncoderConfig, ModelConfig
-from model.errors import ShapeError
+from model.errors import ConfigError, ShapeError
 from model.interface import Latents
 from model.weights import Weights
-from numba_kernels.encoder import EncoderBuffers, encode, encoder_buffers
+from numba_kernels.encoder import (
+    EncoderBuffers,
+    EncoderScratch,
+    encode,
+    encoder_buffers,
+    encoder_scratch,
+)
 from numba_kernels.pack import pack_encoder
+from numba_kernels.simd import VECTOR
+from numba_kernels.spin import MEMBERS
+from realtime.partner import run_together
 from realtime.state import copied, kernel_input, restored
 
 _STATE = ("queues", "past", "pool", "cursor")
+# A shorter block is done before the partner has woken up.
+_SHARED_SAMPLES = 48
 
 
 @dataclass
@@ -25,15 +36,18 @@ class EncoderState:
     """What an encoder remembers of one stream; each stream and thread needs its own."""
 
     buffers: EncoderBuffers
+    scratch: tuple[EncoderScratch, ...]
+    """Room for each thread; it holds nothing between two calls."""
 
     @classmethod
-    def zeros(cls, config: EncoderConfig) -> EncoderState:
+    def zeros(cls, config: EncoderConfig, threads: int = 1) -> EncoderState:
         """A state with no past: every activation before the first sample is zero."""
-        return cls(encoder_buffers(config))
+        rooms = tuple(encoder_scratch() for _ in range(threads))
+        return cls(encoder_buffers(config), rooms)
 
     def copy(self) -> EncoderState:
         """An independent state that continues from the same moment."""
-        return EncoderState(copied(self.buffers))
+        return EncoderState(copied(self.buffers), tuple(copied(room) for room in self.scratch))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Copies of the arrays that ``restore`` takes back."""
@@ -47,12 +61,25 @@ class EncoderState:
 class StreamEncoder:
     """The shared encoder on the CPU, float32.
 
-    Streaming equals offline bit for bit: any split of a signal into blocks gives the same latents.
+    Streaming equals offline bit for bit: any split of a signal into blocks gives the same latents,
+    and so do one thread and two.
     """
 
-    def __init__(self, config: ModelConfig, weights: Weights) -> None:
-        """weights: by name, as ``model.weights.encoder_shapes`` lists them."""
+    def __init__(self, config: ModelConfig, weights: Weights, threads: int = 1) -> None:
+        """weights: by name, as ``model.weights.encoder_shapes`` lists them.
+
+        threads: 1, or 2 to encode with a partner.
+        Raises ConfigError if there cannot be so many threads.
+        """
+        if not 1 <= threads <= MEMBERS:
+            raise ConfigError(f"threads must be 1 to {MEMBERS}, got {threads}")
+        if config.encoder.channels % (threads * VECTOR):
+            raise ConfigError(
+                f"{threads} threads need encoder channels in multiples of {threads * VECTOR}, "
+                f"got {config.encoder.channels}; use one thread"
+            )
         self.config = config
+        self.threads = threads
         self._weights = pack_encoder(config.encoder, weights)
 
     @property
@@ -62,7 +89,7 @@ class StreamEncoder:
 
     def initial_state(self) -> EncoderState:
         """A state with no past."""
-        return EncoderState.zeros(self.config.encoder)
+        return EncoderState.zeros(self.config.encoder, self.threads)
 
     def encode(self, audio: NDArray[np.float32], state: EncoderState) -> Latents:
         """Encode one block, advancing ``state`` in place; see ``model.interface.Encoder``.
@@ -79,10 +106,16 @@ class StreamEncoder:
         frames = self._frames(heard + audio.size) - self._frames(heard)
         means = np.empty((frames, self.config.encoder.channels), np.float32)
         latents = np.empty((frames, self._weights.latent.bias.shape[1]), np.float32)
-        encode(
-            self._weights, state.buffers, kernel_input(audio), self.delay_samples, hop, means,
-            latents,
-        )  # fmt: skip
+        heard_now = kernel_input(audio)
+
+        def work(member: int, members: int) -> None:
+            encode(
+                self._weights, state.buffers, state.scratch[member], member, members, heard_now,
+                self.delay_samples, hop, means, latents,
+            )  # fmt: skip
+
+        threads = self.threads if audio.size >= _SHARED_SAMPLES else 1
+        run_together(work, state.buffers.turns, threads)
         return np.ascontiguousarray(latents[:, :channels])
 
     def _frames(self, heard: int) -> int:

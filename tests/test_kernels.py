@@ -206,10 +206,13 @@ def test_block_products_equal_numpy_however_time_is_split(
     inputs = rng.normal(size=(time, depth)).astype(np.float32)
     before = rng.normal(size=(time, rows)).astype(np.float32)
     whole, parts = before.copy(), before.copy()
-    block_product(whole, packed, 1, inputs, time, add, rectify)
+    half = rows // 32 * 16
+    block_product(whole, packed, 1, inputs, time, add, rectify, half, rows)
+    np.testing.assert_array_equal(whole[:, :half], before[:, :half])
+    block_product(whole, packed, 1, inputs, time, add, rectify, 0, half)
     start = 0
     for count in counts:
-        block_product(parts[start:], packed, 1, inputs[start:], count, add, rectify)
+        block_product(parts[start:], packed, 1, inputs[start:], count, add, rectify, 0, rows)
         start += count
     expected = inputs @ matrix.T + bias + before * add
     expected = np.maximum(expected, 0) if rectify else expected

@@ -46,8 +46,9 @@ def noise(samples: int, seed: int = 0) -> np.ndarray:
 
 
 def spoil_scratch(state: EncoderState) -> None:
-    for name in ("levels", "hidden", "taps", "mixed"):
-        getattr(state.buffers, name)[...] = np.nan
+    buffers = state.buffers
+    for array in (buffers.hidden, buffers.taps, buffers.mixed, *state.scratch[0]):
+        array[...] = np.nan
 
 
 def encode_in_blocks(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from model.config import DecoderConfig, ModelConfig, profile
 from model.errors import ConfigError
 from realtime.decoder import WEIGHT_TYPES, NumbaDecoder
 from realtime.partner import Partner
+from realtime.stream_encoder import StreamEncoder
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,6 +51,24 @@ def test_two_threads_give_the_samples_of_one(widths: tuple[int, int, int], dtype
             np.testing.assert_array_equal(state_two.arrays()[name], array)
 
 
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("channels", [32, 64, 96])
+def test_two_threads_give_the_latents_of_one(channels: int, causal: bool) -> None:
+    tiny = profile("tiny")
+    encoder = replace(tiny.encoder, channels=channels, layers_per_block=6, causal=causal)
+    config = replace(tiny, encoder=encoder)
+    weights = random_bundle(config, ("a",), seed=4).encoder
+    one, two = StreamEncoder(config, weights), StreamEncoder(config, weights, threads=2)
+    state_one, state_two = one.initial_state(), two.initial_state()
+    rng = np.random.default_rng(7)
+    for samples in (1, 47, 48, 97, 1000, 3):
+        audio = rng.normal(0, 0.3, samples).astype(np.float32)
+        expected = one.encode(audio, state_one)
+        np.testing.assert_array_equal(two.encode(audio, state_two), expected)
+        for name, array in state_one.arrays().items():
+            np.testing.assert_array_equal(state_two.arrays()[name], array)
+
+
 def test_threads_that_do_not_fit_are_refused() -> None:
     config = config_of(48, 64, 32)
     weights = random_bundle(config, ("a",), seed=3).decoders["a"]
@@ -57,6 +77,11 @@ def test_threads_that_do_not_fit_are_refused() -> None:
     for threads in (0, 3):
         with pytest.raises(ConfigError, match=f"threads must be 1 to 2, got {threads}"):
             NumbaDecoder(config, weights, "int8", threads=threads)
+    encoder = random_bundle(profile("tiny"), ("a",), seed=3).encoder
+    with pytest.raises(ConfigError, match="channels in multiples of 32, got 16; use one thread"):
+        StreamEncoder(profile("tiny"), encoder, threads=2)
+    with pytest.raises(ConfigError, match="threads must be 1 to 2, got 3"):
+        StreamEncoder(profile("tiny"), encoder, threads=3)
 
 
 def test_streams_that_share_the_partner_keep_their_samples() -> None:
