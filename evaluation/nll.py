@@ -13,14 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model import mulaw
-from model.bundle import Bundle
+from model.bundle import Bundle, HeldOutNll
 from model.config import LEVELS, SAMPLE_RATE, ModelConfig
 from model.errors import DataError, ShapeError
 from model.interface import Codes
-from realtime.backends import Backend
+from realtime.backends import Backend, open_backend
 
 CHANCE = float(np.log(LEVELS))
 """Nats per sample of a guess that holds every code equally likely."""
+
+INT8_COST_LIMIT = 0.01
+"""Nats per sample that int8 weights may lose: nothing that can be heard."""
+
+COMPARED = ("numba-float32", "numba-int8")
+"""Backends that score a bundle, exact weights first."""
 
 
 def nats_per_sample(logits: NDArray[np.floating], codes: Codes) -> float:
@@ -42,8 +48,13 @@ class HeldOutScore:
     domain: str
     backend: str
     nats: float
-    seconds: float
-    """Audio scored."""
+    samples: int
+    """How many were scored."""
+
+    @property
+    def seconds(self) -> float:
+        """Audio scored."""
+        return self.samples / SAMPLE_RATE
 
 
 def held_out_nll(
@@ -73,9 +84,31 @@ def held_out_nll(
             logits = decoder.teacher_force(latents, codes, decoder.initial_state())
             nats += nats_per_sample(logits, codes) * len(codes)
             samples += len(codes)
-        scores.append(HeldOutScore(name, backend.name, nats / samples, samples / SAMPLE_RATE))
+        scores.append(HeldOutScore(name, backend.name, nats / samples, samples))
         progress(name)
     return scores
+
+
+def compare_weights(
+    bundle: Bundle,
+    test: Mapping[str, Sequence[NDArray[np.float32]]],
+    seconds: float,
+    progress: Callable[[str], None] = lambda domain: None,
+) -> dict[str, HeldOutNll]:
+    """Score float32 and int8 weights on the same audio, by domain, to 1e-5 nat.
+
+    Latents come from the streaming encoder, logits from the decoders that play.
+    test, seconds: as ``held_out_nll`` takes them. progress: told of each domain, twice.
+    Raises DataError for a domain without recordings, BundleError for scores that are no numbers.
+    """
+    exact, small = (
+        held_out_nll(bundle, open_backend(name, bundle), test, seconds, progress)
+        for name in COMPARED
+    )
+    return {
+        one.domain: HeldOutNll(round(one.nats, 5), round(other.nats, 5), one.samples)
+        for one, other in zip(exact, small, strict=True)
+    }
 
 
 def _segments(

@@ -3,13 +3,15 @@
 A bundle is a folder: ``manifest.json``, ``encoder.safetensors`` and one
 ``domains/NAME.safetensors`` for each domain. The manifest holds the network's configuration, a row
 for each domain and the SHA-256 of each weight file. Nothing is unpickled, and a weight file is
-parsed only after its hash agrees. Weights are stored as float16 and used as float32.
+parsed only after its hash agrees. Weights are stored as float16 and used as float32. The manifest
+may also hold, by domain, the held-out score of the float32 and of the int8 decoder.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import tempfile
@@ -55,6 +57,31 @@ class Domain:
 
 
 @dataclass(frozen=True)
+class HeldOutNll:
+    """Negative log-likelihood of held-out audio under one domain's decoder, nats per sample."""
+
+    float32: float
+    """With float32 weights."""
+    int8: float
+    """With int8 weights, on the same audio."""
+    samples: int
+    """How many were scored."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 0 <= value < math.inf:
+                raise BundleError(f"{name} must be a finite number of at least 0, got {value!r}")
+        if not isinstance(self.samples, int) or not self.samples:
+            raise BundleError(f"samples must be a whole number above 0, got {self.samples!r}")
+
+    @property
+    def int8_cost(self) -> float:
+        """Nats per sample that int8 weights lose; below 0 if they gain."""
+        return self.int8 - self.float32
+
+
+@dataclass(frozen=True)
 class Bundle:
     """A verified network in memory, float32."""
 
@@ -64,6 +91,8 @@ class Bundle:
     decoders: Mapping[str, Weights]
     about: Mapping[str, Any] = field(default_factory=dict)
     """What the maker says of it: training time, data, scores."""
+    nll: Mapping[str, HeldOutNll] = field(default_factory=dict)
+    """Held-out scores by domain, where they were measured."""
     path: Path | None = None
 
     @property
@@ -114,6 +143,7 @@ def load_bundle(path: Path | None = None) -> Bundle:
             for name in names
         },
         about=manifest.get("about", {}),
+        nll=_read_nll(folder, manifest.get("nll", {}), names),
         path=folder,
     )
 
@@ -139,10 +169,26 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
             "domains": [asdict(domain) for domain in bundle.domains],
             "sha256": hashes,
             "about": dict(bundle.about),
+            "nll": {name: asdict(score) for name, score in bundle.nll.items()},
         }
-        _replace_file(path / _MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+        _write_manifest(path, manifest)
     except OSError as error:
         raise BundleError(f"cannot write bundle {path}: {error.strerror or error}") from error
+
+
+def record_nll(nll: Mapping[str, HeldOutNll], path: Path | None = None) -> None:
+    """Put held-out scores into the manifest of a bundle; nothing else in it changes.
+
+    path: the bundle's folder; None is the default one's. Raises BundleError as ``load_bundle`` does
+    for a manifest, and if it cannot be written.
+    """
+    folder = default_bundle_path() if path is None else path
+    manifest = _read_manifest(folder)
+    manifest["nll"] = {name: asdict(score) for name, score in nll.items()}
+    try:
+        _write_manifest(folder, manifest)
+    except OSError as error:
+        raise BundleError(f"cannot write bundle {folder}: {error.strerror or error}") from error
 
 
 def random_bundle(
@@ -186,6 +232,25 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             "install a newer umt-live"
         )
     return manifest
+
+
+def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    _replace_file(folder / _MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+
+
+def _read_nll(folder: Path, stored: object, names: Sequence[str]) -> dict[str, HeldOutNll]:
+    remedy = "remove nll from the manifest and measure it with umt eval nll --save"
+    if not isinstance(stored, dict) or not stored.keys() <= set(names):
+        raise BundleError(f"{folder / _MANIFEST}: nll must name domains, got {stored!r}; {remedy}")
+    scores = {}
+    for name, row in stored.items():
+        try:
+            scores[name] = HeldOutNll(**row)
+        except (BundleError, TypeError) as error:
+            raise BundleError(
+                f"{folder / _MANIFEST}: nll of {name} is damaged: {error}; {remedy}"
+            ) from error
+    return scores
 
 
 def _read_weights(

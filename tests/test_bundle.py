@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from model.bundle import Bundle, Domain, load_bundle, random_bundle, save_bundle
+from model.bundle import (
+    Bundle,
+    Domain,
+    HeldOutNll,
+    load_bundle,
+    random_bundle,
+    record_nll,
+    save_bundle,
+)
 from model.errors import BundleError, UnknownDomain
 
 
@@ -94,6 +104,76 @@ def test_a_manifest_that_does_not_fit_is_refused(
     edit_manifest(folder, change)
     with pytest.raises(BundleError, match=message):
         load_bundle(folder)
+
+
+def test_scores_load_as_they_were_saved(folder: Path, tiny_bundle: Bundle) -> None:
+    nll = {"a": HeldOutNll(3.25, 3.26, 800), "c": HeldOutNll(4.0, 3.9, 80)}
+    save_bundle(replace(tiny_bundle, nll=nll), folder)
+    assert load_bundle(folder).nll == nll
+    assert nll["a"].int8_cost == pytest.approx(0.01)
+
+
+def test_scores_are_recorded_and_nothing_else_changes(folder: Path) -> None:
+    manifest = folder / "manifest.json"
+    before = json.loads(manifest.read_text())
+    record_nll({"b": HeldOutNll(3.25, 3.26, 800)}, folder)
+    row = {"b": {"float32": 3.25, "int8": 3.26, "samples": 800}}
+    assert json.loads(manifest.read_text()) == before | {"nll": row}
+
+
+def test_a_bundle_without_scores_loads(folder: Path) -> None:
+    edit_manifest(folder, lambda m: m.pop("nll"))
+    assert load_bundle(folder).nll == {}
+
+
+def scored_as(**changes: object) -> Callable[[dict[str, Any]], object]:
+    """A change that gives domain b a score with some fields changed."""
+    row = {"float32": 3.0, "int8": 3.0, "samples": 800} | changes
+    return lambda manifest: manifest.update(nll={"b": row})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (scored_as(int8=float("nan")), "nll of b is damaged: int8 must be .* got nan"),
+        (scored_as(float32=-0.1), "float32 must be .* got -0.1"),
+        (scored_as(float32="3.0"), "float32 must be .* got '3.0'"),
+        (scored_as(int8=True), "int8 must be .* got True"),
+        (scored_as(samples=0), "samples must be a whole number above 0, got 0"),
+        (scored_as(samples=0.5), "samples must be a whole number above 0, got 0.5"),
+        (scored_as(int4=3.0), "nll of b is damaged: .*int4"),
+        (lambda m: m.update(nll={"b": {"int8": 3.0}}), "nll of b is damaged: .*float32"),
+        (lambda m: m.update(nll={"b": None}), "nll of b is damaged"),
+        (lambda m: m.update(nll={"horn": {}}), "nll must name domains"),
+        (lambda m: m.update(nll=[3.0]), "nll must name domains"),
+        (lambda m: m.update(nll=None), "nll must name domains"),
+    ],
+)
+def test_a_damaged_score_is_refused(
+    folder: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    edit_manifest(folder, change)
+    with pytest.raises(BundleError, match=f"manifest.json: .*{message}.*umt eval nll --save"):
+        load_bundle(folder)
+
+
+def test_a_manifest_that_cannot_be_replaced_is_one_clear_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(BundleError, match="cannot write bundle .*: Permission denied"):
+        record_nll({}, folder)
+
+
+def test_the_default_bundle_loses_nothing_by_int8_that_can_be_heard() -> None:
+    bundle = load_bundle()
+    assert bundle.nll.keys() == set(bundle.domain_names)
+    for name, score in bundle.nll.items():
+        assert score.int8_cost <= 0.01, name
+        assert score.samples >= 15 * 16_000, name
 
 
 def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:

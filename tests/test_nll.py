@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluation.nll import CHANCE, HeldOutScore, held_out_nll, nats_per_sample
-from model.bundle import Bundle, random_bundle
+from bridge.scores import cost_warning
+from evaluation.nll import CHANCE, HeldOutScore, compare_weights, held_out_nll, nats_per_sample
+from model.bundle import Bundle, HeldOutNll, random_bundle
 from model.config import LEVELS, ModelConfig, profile
 from model.errors import DataError, ShapeError
 from realtime.backends import Backend, open_backend
@@ -109,3 +110,40 @@ def test_an_encoder_that_looks_ahead_gets_to_hear_ahead() -> None:
 def test_a_domain_without_recordings_is_named(tiny_bundle: Bundle) -> None:
     with pytest.raises(DataError, match="domain a"):
         held_out_nll(tiny_bundle, open_backend("reference", tiny_bundle), {"a": []}, 1.0)
+
+
+def test_weights_that_round_to_nothing_lost_cost_nothing(tiny_bundle: Bundle) -> None:
+    # Zeros are exact in both weight types, and leave every code equally likely.
+    decoders = {
+        name: {key: np.zeros_like(value) for key, value in weights.items()}
+        for name, weights in tiny_bundle.decoders.items()
+    }
+    uniform = replace(tiny_bundle, decoders=decoders)
+    rng = np.random.default_rng(3)
+    test = {name: [rng.normal(0, 0.2, 1000).astype(np.float32)] for name in "abc"}
+    told: list[str] = []
+    scores = compare_weights(uniform, test, 0.05, told.append)
+    assert scores == dict.fromkeys("abc", HeldOutNll(round(CHANCE, 5), round(CHANCE, 5), 800))
+    assert told == [*"abc", *"abc"]
+
+
+def test_compared_weights_hear_the_same_audio(tiny_bundle: Bundle) -> None:
+    rng = np.random.default_rng(4)
+    test = {name: [rng.normal(0, 0.2, 2000).astype(np.float32)] for name in "abc"}
+    scores = compare_weights(tiny_bundle, test, 0.1)
+    for name, backend in (("float32", "numba-float32"), ("int8", "numba-int8")):
+        alone = held_out_nll(tiny_bundle, open_backend(backend, tiny_bundle), test, 0.1)
+        assert [getattr(scores[one.domain], name) for one in alone] == [
+            round(one.nats, 5) for one in alone
+        ]
+        assert [scores[one.domain].samples for one in alone] == [one.samples for one in alone]
+
+
+def test_only_domains_that_int8_costs_too_much_are_warned_of() -> None:
+    fine, gain, dear = (HeldOutNll(3.0, int8, 800) for int8 in (3.009, 2.9, 3.02))
+    assert cost_warning({"fine": fine, "gain": gain}) is None
+    warning = cost_warning({"fine": fine, "dear": dear, "gain": gain})
+    assert warning is not None
+    assert "dear 0.020" in warning
+    assert "fine" not in warning
+    assert "\n" not in warning

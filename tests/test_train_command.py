@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,10 @@ import soundfile
 
 pytest.importorskip("torch")
 
+import bridge.scores
+from evaluation.nll import CHANCE
 from model.bundle import load_bundle
+from model.errors import DataError
 from tests.command_line import ROOT, umt
 from tests.synthetic import tones
 from training.checkpoint import load_checkpoint
@@ -42,12 +46,36 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "mine"
     said = umt("train", "--out", out, "--data-dir", data, "--steps", "2", *SMALL)
     assert said.status == 0, said.err
-    assert said.out.strip() == f"{out}: 2 of 2 steps; bundle in {out / 'bundle'}"
+    assert said.out.splitlines()[0] == f"{out}: 2 of 2 steps; bundle in {out / 'bundle'}"
+    assert "int8 costs" in said.out
     return out
 
 
 def test_a_run_makes_a_bundle_of_all_prepared_domains(run: Path) -> None:
     assert load_bundle(run / "bundle").domain_names == ("flat", "soft")
+
+
+def test_a_bundle_says_what_int8_weights_cost_it(run: Path) -> None:
+    bundle = load_bundle(run / "bundle")
+    assert bundle.nll.keys() == {"flat", "soft"}
+    for score in bundle.nll.values():
+        # Two steps from a guess: near chance with either weights.
+        assert score.float32 == pytest.approx(CHANCE, abs=0.5)
+        assert abs(score.int8_cost) < 0.02
+        assert score.samples % bundle.config.hop_samples == 0
+
+
+def test_a_bundle_that_cannot_be_scored_is_still_written(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise DataError("no test recording of domain flat")
+
+    monkeypatch.setattr(bridge.scores, "compare_weights", refuse)
+    said = umt("train", "--out", tmp_path, "--data-dir", data, "--steps", "1", *SMALL)
+    assert said.status == 0
+    assert "warning: the cost of int8 weights was not measured: no test recording" in said.err
+    assert load_bundle(tmp_path / "bundle").nll == {}
 
 
 def test_a_run_is_not_begun_twice(run: Path, data: Path) -> None:
@@ -121,23 +149,30 @@ def test_a_trained_bundle_is_scored_by_both_weight_types(
     run: Path, data: Path, tmp_path: Path
 ) -> None:
     scores = tmp_path / "scores.json"
-    said = umt(
-        "eval",
-        "nll",
-        "--data-dir",
-        data,
-        "--bundle",
-        run / "bundle",
-        "--seconds",
-        "0.2",
-        "--json",
-        scores,
-    )
+    bundle = run / "bundle"
+    where = ("--data-dir", data, "--bundle", bundle)
+    said = umt("eval", "nll", *where, "--seconds", "0.2", "--json", scores)
     assert said.status == 0, said.err
     rows = json.loads(scores.read_text())
     assert [row["domain"] for row in rows] == ["flat", "soft"]
+    kept = load_bundle(bundle).nll
     for row in rows:
         assert row["chance"] == pytest.approx(5.545, abs=1e-3)
         assert row["int8"] - row["float32"] == pytest.approx(row["difference"])
         assert row["seconds"] == pytest.approx(0.2, abs=0.01)
         assert f"{row['float32']:.4f}" in said.out
+        assert kept[row["domain"]].samples > 0.3 * 16_000, "kept without --save"
+
+
+def test_the_scores_of_a_finished_bundle_can_be_kept_in_it(
+    run: Path, data: Path, tmp_path: Path
+) -> None:
+    bundle = shutil.copytree(run / "bundle", tmp_path / "bundle")
+    where = ("--data-dir", data, "--bundle", bundle)
+    said = umt("eval", "nll", *where, "--seconds", "0.2", "--save")
+    assert said.status == 0, said.err
+    before, after = load_bundle(run / "bundle"), load_bundle(bundle)
+    assert all(score.samples <= 0.21 * 16_000 for score in after.nll.values())
+    assert (after.about, after.domains) == (before.about, before.domains)
+    shown = umt("domains", "--bundle", bundle).out
+    assert all(f"{score.int8_cost:+.4f}" in shown for score in after.nll.values())

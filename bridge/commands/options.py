@@ -39,3 +39,5 @@ TemperatureOption = Annotated[
     ),
 ]
 DEFAULT_BACKEND = "numba-int8"
+SCORED_S = 20.0
+"""Test audio of each domain that tells what int8 weights cost."""

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bridge.commands.extras import needs
+from bridge.commands.options import SCORED_S
 from bridge.commands.usage import UsageError
 from bridge.console import note, progress_bar, say
+from model.errors import UmtError
 
 if TYPE_CHECKING:
     from training.run import Recordings
@@ -88,8 +90,8 @@ def train(
 ) -> None:
     """Train the encoder and one decoder per domain; Ctrl-C saves and stops.
 
-    The run's folder holds the checkpoint, log.jsonl, loss.png, previews and a bundle to play. Under
-    torchrun, processes share out each batch.
+    The run's folder holds the checkpoint, log.jsonl, loss.png, previews and a bundle to play, whose
+    manifest says what int8 weights cost it. Under torchrun, processes share out each batch.
     """
     with needs("train"):
         from training.parallel import joined_world
@@ -128,6 +130,7 @@ def train(
             )
     if world.leads:
         say(f"{out}: {trainer.step} of {settings.steps} steps; bundle in {out / 'bundle'}")
+        _score(out / "bundle", recordings)
 
 
 def _settings(
@@ -167,6 +170,23 @@ def _recordings(data_dir: Path, domains: tuple[str, ...]) -> Recordings:
         test={name: corpus.audio(name, "test") for name in domains},
         about={name: corpus.domain(name) for name in domains},
     )
+
+
+def _score(folder: Path, recordings: Recordings) -> None:
+    """Measure what int8 weights cost the finished bundle, and keep it in its manifest."""
+    from bridge.scores import report_scores, scored
+    from model.bundle import load_bundle, record_nll
+
+    # As it was written: what plays are the weights that went through float16.
+    bundle = load_bundle(folder)
+    try:
+        scores = scored(bundle, recordings.test, SCORED_S)
+    except UmtError as error:
+        # The bundle is whole without its scores; hours of training must not end in a failure.
+        note(f"umt: warning: the cost of int8 weights was not measured: {error}")
+        return
+    report_scores(scores)
+    record_nll(scores, folder)
 
 
 def _reporter(
