@@ -147,16 +147,16 @@ def _steps_at_a_time(steps: int) -> Callable[..., Any]:
     @inlined
     def tiles(
         out: Any, matrix: Any, layer: Any, inputs: Any, count: Any, add: Any, rectify: Any,
-        step: Any, first: Any, stop: Any,
+        step: Any,
     ) -> Any:  # fmt: skip
         depth = matrix.weights.shape[2]
         width = out.shape[1]
-        base = layer * width
+        first = layer * width
         while step + steps <= count:
-            for row in range(first, stop, VECTOR):
-                tile = tile_of(load(matrix.bias, base + row, VECTOR), steps)
+            for row in range(0, width, VECTOR):
+                tile = tile_of(load(matrix.bias, first + row, VECTOR), steps)
                 for k in range(depth):
-                    column = load(matrix.weights, (base + row) * depth + k * VECTOR, VECTOR)
+                    column = load(matrix.weights, (first + row) * depth + k * VECTOR, VECTOR)
                     tile = tile_add_column(tile, column, inputs, step * depth + k, depth)
                 at = step * width + row
                 if add:
@@ -177,15 +177,13 @@ _single_steps = _steps_at_a_time(1)
 
 @subroutine
 def block_product(
-    out: Any, matrix: Any, layer: Any, inputs: Any, count: Any, add: Any, rectify: Any,
-    first: Any, stop: Any,
-) -> None:  # fmt: skip
-    """out[t] = weights[layer] @ inputs[t] + bias[layer] for t < count, rows first <= i < stop.
+    out: Any, matrix: Any, layer: Any, inputs: Any, count: Any, add: Any, rectify: Any
+) -> None:
+    """out[t] = weights[layer] @ inputs[t] + bias[layer] for t < count.
 
     ``add`` adds what out[t] held before; ``rectify`` sets negative results to zero.
-    matrix: a ``BlockMatrix``. inputs: (time, depth). out: (time, rows), rows, first and
-    stop multiples of 16.
+    matrix: a ``BlockMatrix``. inputs: (time, depth). out: (time, rows), rows a multiple of 16.
     """
-    step = _wide_tiles(out, matrix, layer, inputs, count, add, rectify, 0, first, stop)
-    step = _tiles_of_4(out, matrix, layer, inputs, count, add, rectify, step, first, stop)
-    _single_steps(out, matrix, layer, inputs, count, add, rectify, step, first, stop)
+    step = _wide_tiles(out, matrix, layer, inputs, count, add, rectify, 0)
+    step = _tiles_of_4(out, matrix, layer, inputs, count, add, rectify, step)
+    _single_steps(out, matrix, layer, inputs, count, add, rectify, step)

@@ -316,10 +316,7 @@ def decode(
     for n in range(codes.size):
         if in_hop == 0:
             latent = latents[frame : frame + 1]
-            rows = scratch.conditions.shape[1]
-            block_product(
-                scratch.conditions, weights.conditions, 0, latent, 1, False, False, 0, rows
-            )
+            block_product(scratch.conditions, weights.conditions, 0, latent, 1, False, False)
             frame += 1
         turn = _run_layers(weights, buffers, scratch, member, members, code, in_hop, turn)
         in_hop = 0 if in_hop == hop - 1 else in_hop + 1

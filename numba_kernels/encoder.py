@@ -3,8 +3,9 @@
 Each layer keeps its last 2 * dilation inputs in a ring. A chunk's three taps are gathered into one
 row a time step, so that the dilated convolution is a single block product.
 
-One thread or two run it, with the same result bit for bit: of two, each owns half of the channels,
-and they meet wherever a product reads what both have written.
+One thread or two run it, with the same result bit for bit: of two, the second takes each chunk
+through the later half of the layers while the first is at the next chunk. Little passes between
+them: layers split by channels or by time spend as long on moving cache lines as they gain.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from numba_kernels.block import block_product
 from numba_kernels.jit import inlined, kernel
 from numba_kernels.pack import Floats, aligned
 from numba_kernels.simd import VECTOR, fma, load, maximum, splat, store
-from numba_kernels.spin import LINE, MEMBERS, meet
+from numba_kernels.spin import LINE, MEMBERS, publish, wait
 
 CHUNK = 96
 """Samples taken through all layers at once: whole tiles of 12, 6 and 4."""
 
 _ZERO = np.float32(0.0)
+# Two members: so many chunks a block if it is long enough, and none shorter than this.
+_TURNS = 6
+_LEAST_CHUNK = 24
 
 
 class EncoderBuffers(NamedTuple):
@@ -39,13 +43,9 @@ class EncoderBuffers(NamedTuple):
     cursor: NDArray[np.int64]
     """(1,): samples so far."""
     hidden: Floats
-    """(CHUNK, C): a layer's input, then its output."""
-    taps: Floats
-    """(CHUNK, 3C)."""
-    mixed: Floats
-    """(CHUNK, C)."""
+    """(2, CHUNK, C): a layer's input, then its output; chunks take turns."""
     turns: NDArray[np.int64]
-    """What each member has published, see ``spin``."""
+    """How many chunks each member has done, see ``spin``."""
 
 
 class EncoderScratch(NamedTuple):
@@ -53,11 +53,10 @@ class EncoderScratch(NamedTuple):
 
     levels: Floats
     """(2 + CHUNK,): input levels of the chunk, behind the last two before it."""
-
-
-def encoder_scratch() -> EncoderScratch:
-    """Room for one thread."""
-    return EncoderScratch(aligned(2 + CHUNK, np.float32))
+    taps: Floats
+    """(CHUNK, 3C)."""
+    mixed: Floats
+    """(CHUNK, C)."""
 
 
 def encoder_buffers(config: EncoderConfig) -> EncoderBuffers:
@@ -68,10 +67,18 @@ def encoder_buffers(config: EncoderConfig) -> EncoderBuffers:
         past=np.zeros(2, np.float32),
         pool=aligned(width, np.float32),
         cursor=np.zeros(1, np.int64),
-        hidden=aligned((CHUNK, width), np.float32),
+        hidden=aligned((2, CHUNK, width), np.float32),
+        turns=aligned(MEMBERS * LINE, np.int64),
+    )
+
+
+def encoder_scratch(config: EncoderConfig) -> EncoderScratch:
+    """Room for one thread."""
+    width = config.channels
+    return EncoderScratch(
+        levels=aligned(2 + CHUNK, np.float32),
         taps=aligned((CHUNK, 3 * width), np.float32),
         mixed=aligned((CHUNK, width), np.float32),
-        turns=aligned(MEMBERS * LINE, np.int64),
     )
 
 
@@ -90,18 +97,15 @@ def mulaw_code(sample: Any, boundaries: Any) -> Any:
 
 
 @inlined
-def _run_front(
-    weights: Any, buffers: Any, levels: Any, audio: Any, start: Any, count: Any, first: Any,
-    stop: Any,
-) -> None:  # fmt: skip
-    """Compand a chunk, and convolve it into the own channels of ``buffers.hidden``.
+def _run_front(weights: Any, levels: Any, audio: Any, start: Any, count: Any, hidden: Any) -> None:
+    """Compand a chunk, and convolve it into ``hidden``.
 
     levels: begins with the last two before the chunk, and afterwards with its own last two.
     """
     front, width = weights.front, weights.front.shape[1]
     for t in range(count):
         levels[2 + t] = weights.levels[mulaw_code(audio[start + t], weights.boundaries)]
-    for i in range(first, stop, VECTOR):
+    for i in range(0, width, VECTOR):
         taps = load(front, i, VECTOR), load(front, width + i, VECTOR)
         newest = load(front, 2 * width + i, VECTOR)
         bias = load(front, 3 * width + i, VECTOR)
@@ -109,21 +113,20 @@ def _run_front(
             total = fma(taps[0], splat(levels[t], VECTOR), bias)
             total = fma(taps[1], splat(levels[t + 1], VECTOR), total)
             total = fma(newest, splat(levels[t + 2], VECTOR), total)
-            store(buffers.hidden, t * width + i, total)
+            store(hidden, t * width + i, total)
     levels[0], levels[1] = levels[count], levels[count + 1]
 
 
 @inlined
 def _gather_taps(
-    weights: Any, buffers: Any, layer: Any, heard: Any, count: Any, centred: Any, first: Any,
-    stop: Any,
+    weights: Any, queues: Any, layer: Any, heard: Any, count: Any, centred: Any, hidden: Any,
+    taps: Any,
 ) -> None:  # fmt: skip
     """Lay each step's rectified taps side by side, and pass the chunk through the queue.
 
-    ``buffers.hidden`` is left as what the layer's output is added to: its input, at the middle
-    tap if kernels are centred. heard: samples before the chunk. first, stop: own channels.
+    heard: samples before the chunk. ``hidden`` is left as what the layer's output is added to:
+    its input, at the middle tap if kernels are centred.
     """
-    hidden, taps, queues = buffers.hidden, buffers.taps, buffers.queues
     width = hidden.shape[1]
     dilation = weights.dilations[layer]
     last = 2 * dilation - 1
@@ -133,7 +136,7 @@ def _gather_taps(
         oldest = weights.queue_starts[layer] + (position & last) * width
         older = weights.queue_starts[layer] + ((position + dilation) & last) * width
         here, row = t * width, t * 3 * width
-        for i in range(first, stop, VECTOR):
+        for i in range(0, width, VECTOR):
             newest = load(hidden, here + i, VECTOR)
             middle = load(queues, older + i, VECTOR)
             store(taps, row + i, maximum(load(queues, oldest + i, VECTOR), zero))
@@ -146,25 +149,31 @@ def _gather_taps(
 
 @inlined
 def _pool(
-    buffers: Any, heard: Any, count: Any, delay: Any, hop: Any, means: Any, frame: Any, first: Any,
-    stop: Any,
-) -> Any:  # fmt: skip
+    pool: Any, hidden: Any, heard: Any, count: Any, delay: Any, hop: Any, means: Any, frame: Any
+) -> Any:
     """Sum a chunk's outputs hop by hop in time order; returns the frames complete by now."""
-    width = buffers.hidden.shape[1]
+    width = hidden.shape[1]
     for t in range(count):
         place = heard + t - delay
         if place < 0:
             continue
-        for i in range(first, stop, VECTOR):
-            total = load(buffers.pool, i, VECTOR) + load(buffers.hidden, t * width + i, VECTOR)
-            store(buffers.pool, i, total)
+        for i in range(0, width, VECTOR):
+            store(pool, i, load(pool, i, VECTOR) + load(hidden, t * width + i, VECTOR))
         if (place + 1) % hop == 0:
-            for i in range(first, stop, VECTOR):
-                mean = load(buffers.pool, i, VECTOR) / splat(np.float32(hop), VECTOR)
+            for i in range(0, width, VECTOR):
+                mean = load(pool, i, VECTOR) / splat(np.float32(hop), VECTOR)
                 store(means, frame * width + i, mean)
-                store(buffers.pool, i, splat(_ZERO, VECTOR))
+                store(pool, i, splat(_ZERO, VECTOR))
             frame += 1
     return frame
+
+
+@inlined
+def _chunk_size(samples: Any, members: Any) -> Any:
+    """Samples of a chunk: with two members, so few that neither waits long for the other."""
+    if members == 1:
+        return CHUNK
+    return min(CHUNK, max(_LEAST_CHUNK, samples // _TURNS // _LEAST_CHUNK * _LEAST_CHUNK))
 
 
 @kernel
@@ -179,29 +188,34 @@ def encode(
     delay: outputs to drop at the start, 0 for a causal encoder. means: (frames, C), scratch.
     latents: (frames, latent_channels rounded up to 16), written, a row for each hop completed.
     """
-    width = weights.front.shape[1]
-    first, stop = member * width // members, (member + 1) * width // members
-    heard, frame, turn = buffers.cursor[0], 0, 0
-    levels = scratch.levels
+    layers = weights.dilations.size
+    first, stop = member * layers // members, (member + 1) * layers // members
+    heard, frame = buffers.cursor[0], 0
+    levels, taps, mixed = scratch.levels, scratch.taps, scratch.mixed
     levels[0], levels[1] = buffers.past[0], buffers.past[1]
-    for start in range(0, audio.size, CHUNK):
-        count = min(CHUNK, audio.size - start)
-        _run_front(weights, buffers, levels, audio, start, count, first, stop)
-        for layer in range(weights.dilations.size):
-            _gather_taps(weights, buffers, layer, heard, count, delay > 0, first, stop)
-            turn = meet(buffers.turns, member, members, turn)
-            block_product(
-                buffers.mixed, weights.dilated, layer, buffers.taps, count, False, True, first,
-                stop,
-            )  # fmt: skip
-            turn = meet(buffers.turns, member, members, turn)
-            block_product(
-                buffers.hidden, weights.mix, layer, buffers.mixed, count, True, False, first, stop
-            )
-        frame = _pool(buffers, heard, count, delay, hop, means, frame, first, stop)
+    size = _chunk_size(audio.size, members)
+    for turn in range(-(-audio.size // size)):
+        start = turn * size
+        count = min(size, audio.size - start)
+        hidden = buffers.hidden[turn & 1]
+        if member == 0:
+            if members > 1:
+                # The second member may still be in this half of the buffer.
+                wait(buffers.turns, member, turn - 1)
+            _run_front(weights, levels, audio, start, count, hidden)
+        else:
+            wait(buffers.turns, member, turn + 1)
+        for layer in range(first, stop):
+            _gather_taps(weights, buffers.queues, layer, heard, count, delay > 0, hidden, taps)
+            block_product(mixed, weights.dilated, layer, taps, count, False, True)
+            block_product(hidden, weights.mix, layer, mixed, count, True, False)
+        if member == members - 1:
+            frame = _pool(buffers.pool, hidden, heard, count, delay, hop, means, frame)
+        if members > 1:
+            publish(buffers.turns, member, turn + 1)
         heard += count
-    turn = meet(buffers.turns, member, members, turn)
     if member == 0:
         buffers.past[0], buffers.past[1] = levels[0], levels[1]
+    if member == members - 1:
         buffers.cursor[0] = heard
-        block_product(latents, weights.latent, 0, means, frame, False, False, 0, latents.shape[1])
+        block_product(latents, weights.latent, 0, means, frame, False, False)

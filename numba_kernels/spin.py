@@ -100,13 +100,3 @@ def wait(counters: Any, member: Any, turn: Any) -> None:
             _offer_core()
         else:
             _relax()
-
-
-@inlined
-def meet(counters: Any, member: Any, members: Any, turn: Any) -> Any:
-    """Wait until both members are here, if there are two; returns the turn published."""
-    turn += 1
-    if members > 1:
-        publish(counters, member, turn)
-        wait(counters, member, turn)
-    return turn

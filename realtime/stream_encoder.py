@@ -21,7 +21,6 @@ from numba_kernels.encoder import (
     encoder_scratch,
 )
 from numba_kernels.pack import pack_encoder
-from numba_kernels.simd import VECTOR
 from numba_kernels.spin import MEMBERS
 from realtime.partner import run_together
 from realtime.state import copied, kernel_input, restored
@@ -42,7 +41,7 @@ class EncoderState:
     @classmethod
     def zeros(cls, config: EncoderConfig, threads: int = 1) -> EncoderState:
         """A state with no past: every activation before the first sample is zero."""
-        rooms = tuple(encoder_scratch() for _ in range(threads))
+        rooms = tuple(encoder_scratch(config) for _ in range(threads))
         return cls(encoder_buffers(config), rooms)
 
     def copy(self) -> EncoderState:
@@ -73,11 +72,6 @@ class StreamEncoder:
         """
         if not 1 <= threads <= MEMBERS:
             raise ConfigError(f"threads must be 1 to {MEMBERS}, got {threads}")
-        if config.encoder.channels % (threads * VECTOR):
-            raise ConfigError(
-                f"{threads} threads need encoder channels in multiples of {threads * VECTOR}, "
-                f"got {config.encoder.channels}; use one thread"
-            )
         self.config = config
         self.threads = threads
         self._weights = pack_encoder(config.encoder, weights)

@@ -46,8 +46,7 @@ def noise(samples: int, seed: int = 0) -> np.ndarray:
 
 
 def spoil_scratch(state: EncoderState) -> None:
-    buffers = state.buffers
-    for array in (buffers.hidden, buffers.taps, buffers.mixed, *state.scratch[0]):
+    for array in (state.buffers.hidden, *state.scratch[0]):
         array[...] = np.nan
 
 

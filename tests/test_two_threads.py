@@ -52,10 +52,10 @@ def test_two_threads_give_the_samples_of_one(widths: tuple[int, int, int], dtype
 
 
 @pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("channels", [32, 64, 96])
-def test_two_threads_give_the_latents_of_one(channels: int, causal: bool) -> None:
+@pytest.mark.parametrize("layers", [1, 5, 6])
+def test_two_threads_give_the_latents_of_one(layers: int, causal: bool) -> None:
     tiny = profile("tiny")
-    encoder = replace(tiny.encoder, channels=channels, layers_per_block=6, causal=causal)
+    encoder = replace(tiny.encoder, layers_per_block=layers, causal=causal)
     config = replace(tiny, encoder=encoder)
     weights = random_bundle(config, ("a",), seed=4).encoder
     one, two = StreamEncoder(config, weights), StreamEncoder(config, weights, threads=2)
@@ -78,8 +78,6 @@ def test_threads_that_do_not_fit_are_refused() -> None:
         with pytest.raises(ConfigError, match=f"threads must be 1 to 2, got {threads}"):
             NumbaDecoder(config, weights, "int8", threads=threads)
     encoder = random_bundle(profile("tiny"), ("a",), seed=3).encoder
-    with pytest.raises(ConfigError, match="channels in multiples of 32, got 16; use one thread"):
-        StreamEncoder(profile("tiny"), encoder, threads=2)
     with pytest.raises(ConfigError, match="threads must be 1 to 2, got 3"):
         StreamEncoder(profile("tiny"), encoder, threads=3)
 
