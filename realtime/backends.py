@@ -19,6 +19,9 @@ from realtime.stream_encoder import StreamEncoder
 
 DEFAULT_BACKEND = "numba-int8"
 
+SHARED_CHANNELS = 128
+"""Residual channels from which two threads sample faster than one; see ``umt bench decode``."""
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -29,6 +32,8 @@ class Backend:
     encoder: Encoder
     decoders: tuple[Decoder, ...]
     """In the bundle's order."""
+    threads: int = 1
+    """Threads that may work on one stream."""
 
 
 @dataclass(frozen=True)
@@ -77,20 +82,24 @@ BACKENDS = tuple(_MAKERS)
 def open_backend(name: str, bundle: Bundle, threads: int = 1) -> Backend:
     """Lay a bundle's weights out for a backend.
 
-    threads: that may work together; the reference has one.
+    threads: that may work on one stream. Two encode together; they sample together only where that
+    pays, and otherwise take a decoder each while a crossfade has two. The reference has one.
     Raises BackendUnavailable, listing the names, if there is none of this name.
     """
     if name not in _MAKERS:
         raise BackendUnavailable(f"no backend {name!r}; choose one of {', '.join(BACKENDS)}")
     make_encoder, make_decoder = _MAKERS[name]
+    wide = bundle.config.decoder.residual_channels >= SHARED_CHANNELS
+    sampling = threads if wide else 1
     return Backend(
         name=name,
         config=bundle.config,
         encoder=make_encoder(bundle.config, bundle.encoder, threads),
         decoders=tuple(
-            make_decoder(bundle.config, bundle.decoders[domain], threads)
+            make_decoder(bundle.config, bundle.decoders[domain], sampling)
             for domain in bundle.domain_names
         ),
+        threads=threads,
     )
 
 

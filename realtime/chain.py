@@ -187,6 +187,7 @@ class Chain:
             seed=self.seed,
             domain=self._controls.domain,
             primer=self._primer,
+            threads=self._backend.threads,
         )
         self._encoder_state = self._rest.encoder.copy()
         self._down.reset()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
 import numpy as np
 from numpy.typing import NDArray
 
+Job = Callable[[], object]
 Work = Callable[[int, int], None]
 """Called with (member, members), once by each thread that takes part."""
 
@@ -87,3 +88,20 @@ def run_together(work: Work, turns: NDArray[np.int64], threads: int) -> None:
         work(0, 1)
     else:
         shared_partner().share(work, release=lambda: turns.fill(_PAST_ALL_TURNS))
+
+
+def run_each(jobs: Sequence[Job], threads: int) -> None:
+    """Run independent jobs: one after another, or some of them on the partner if it is free."""
+
+    def work(member: int, members: int) -> None:
+        for job in jobs[member::members]:
+            job()
+
+    if threads == 1 or len(jobs) == 1:
+        work(0, 1)
+    else:
+        shared_partner().share(work, release=_nobody_waits)
+
+
+def _nobody_waits() -> None:
+    """What releases members that do not wait for one another."""

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from model import mulaw
 from model.config import SILENCE, ModelConfig
 from model.interface import Codes, Decoder, Latents
+from realtime.partner import run_each
 from realtime.seed import Uniforms
 
 CROSSFADE_SAMPLES = 480
@@ -157,11 +158,13 @@ class DomainPlayer:
         seed: int,
         domain: int,
         primer: Primer | None = None,
+        threads: int = 1,
     ):
         """Start in ``domain`` at the warm rest state; ``rest_states`` are copied, not changed.
 
         primer: the helper thread that primes incoming decoders. Without one it is done on the
         spot, and a switch begins at the very hop that asks for it: a run is then repeatable.
+        threads: with two, the decoders of a crossfade play beside one another.
         """
         config = decoders[0].config
         self.config = config
@@ -184,7 +187,10 @@ class DomainPlayer:
         self._faded = 0
         self.fade_hops = ceil(CROSSFADE_SAMPLES / config.hop_samples)
         self._fade_out, self._fade_in = _equal_power(self.fade_hops, config.hop_samples)
-        self._drawn = np.empty(config.hop_samples, np.float32)
+        # Decoders that sample in two threads themselves are done sooner one after the other.
+        shared = any(getattr(decoder, "threads", 1) > 1 for decoder in decoders)
+        self._threads = 1 if shared else threads
+        self._drawn = np.empty((2, config.hop_samples), np.float32)
         self._audio = np.empty(config.hop_samples, np.float32)
         self._audio_in = np.empty(config.hop_samples, np.float32)
 
@@ -196,8 +202,9 @@ class DomainPlayer:
         Raises whatever priming raised on the helper thread.
         """
         self._follow(domain)
-        codes = self._generate(self.domain, self._state, latent, temperature, self._audio)
-        if self._incoming is not None:
+        if self._incoming is None:
+            codes = self._generate(self.domain, self._state, latent, temperature, self._audio)
+        else:
             codes = self._crossfade(self._incoming, latent, temperature)
         self._history.append(latent, codes)
         if self._job is not None:
@@ -215,16 +222,27 @@ class DomainPlayer:
             self._job.cancelled = True
 
     def _generate(
-        self, domain: int, state: Any, latent: Latents, temperature: float, out: NDArray[np.float32]
+        self,
+        domain: int,
+        state: Any,
+        latent: Latents,
+        temperature: float,
+        out: NDArray[np.float32],
+        place: int = 0,
     ) -> Codes:
-        uniforms = self._uniforms.fill(domain, self.hop, self._drawn)
+        uniforms = self._uniforms.fill(domain, self.hop, self._drawn[place])
         codes = self._decoders[domain].generate(latent, uniforms, state, temperature)
         # mode="clip" writes straight into out; codes are never out of range.
         np.take(mulaw.DECODE_TABLE, codes, out=out, mode="clip")
         return codes
 
     def _crossfade(self, incoming: PrimingJob, latent: Latents, temperature: float) -> Codes:
-        self._generate(incoming.domain, incoming.state, latent, temperature, self._audio_in)
+        given = latent, temperature
+        playing = (
+            lambda: self._generate(self.domain, self._state, *given, self._audio),
+            lambda: self._generate(incoming.domain, incoming.state, *given, self._audio_in, 1),
+        )
+        run_each(playing, self._threads)
         hop = self.config.hop_samples
         part = slice(self._faded * hop, (self._faded + 1) * hop)
         np.multiply(self._audio, self._fade_out[part], out=self._audio)

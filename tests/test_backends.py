@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from model.bundle import Bundle
-from model.config import SILENCE
+from model.bundle import Bundle, random_bundle
+from model.config import SILENCE, profile
 from model.errors import BackendUnavailable
 from numba_kernels import decoder as decoder_kernels
 from numba_kernels import encoder as encoder_kernels
 from realtime.backends import BACKENDS, open_backend, rest_states, warm_up
+from realtime.stream_encoder import StreamEncoder
 
 NUMBA_BACKENDS = [name for name in BACKENDS if name.startswith("numba")]
 
@@ -74,3 +77,15 @@ def test_nothing_is_compiled_after_the_warm_up(name: str, tiny_bundle: Bundle) -
     decoder.prime(latents, codes, state)
     after = [len(k.signatures) for k in (encoder_kernels.encode, decoder_kernels.decode)]
     assert after == compiled
+
+
+@pytest.mark.parametrize(("channels", "sampling"), [(64, 1), (128, 2)])
+def test_two_threads_share_a_decoder_only_where_that_pays(channels: int, sampling: int) -> None:
+    tiny = profile("tiny")
+    decoder = replace(tiny.decoder, residual_channels=channels, skip_channels=channels)
+    bundle = random_bundle(replace(tiny, decoder=decoder), ("a",))
+    backend = open_backend("numba-int8", bundle, threads=2)
+    assert backend.threads == 2
+    assert isinstance(backend.encoder, StreamEncoder)
+    assert backend.encoder.threads == 2
+    assert [getattr(decoder, "threads", 0) for decoder in backend.decoders] == [sampling]

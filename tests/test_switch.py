@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -42,13 +43,13 @@ class HeldPrimer:
 
 
 def echo_player(
-    primer: Any = None, gains: tuple[float, ...] = (1.0, 0.5, 0.25)
+    primer: Any = None, gains: tuple[float, ...] = (1.0, 0.5, 0.25), threads: int = 1
 ) -> tuple[DomainPlayer, list[EchoDecoder]]:
     config = echo_config()
     decoders: Any = echo_backend(config, gains).decoders
     rest = [decoder.initial_state() for decoder in decoders]
     silence = np.zeros((1, HOP), np.float32)
-    player = DomainPlayer(decoders, rest, silence, seed=0, domain=0, primer=primer)
+    player = DomainPlayer(decoders, rest, silence, seed=0, domain=0, primer=primer, threads=threads)
     return player, decoders
 
 
@@ -289,3 +290,35 @@ def test_a_missing_domain_stops_nothing_that_plays() -> None:
         chain.process(np.full(80, 0.5, np.float32), Controls(domain=9))
     after = chain.process(np.full(80, 0.5, np.float32), Controls(domain=0))
     assert after[-1] == before[-1]
+
+
+def test_a_crossfade_on_two_threads_sounds_like_one(tiny_bundle: Bundle) -> None:
+    rng = np.random.default_rng(8)
+    audio = rng.normal(0, 0.3, 40 * HOP).astype(np.float32)
+
+    def heard(threads: int) -> NDArray[np.float32]:
+        with Chain(tiny_bundle, open_backend(BACKEND, tiny_bundle, threads)) as chain:
+            before = chain.process(audio[: 10 * HOP], Controls(domain=0))
+            after = chain.process(audio[10 * HOP :], Controls(domain=1))
+        return np.concatenate([before, after])
+
+    np.testing.assert_array_equal(heard(2), heard(1))
+
+
+def test_the_decoders_of_a_crossfade_play_on_a_thread_each() -> None:
+    player, decoders = echo_player(threads=2)
+    players: dict[int, set[int]] = {0: set(), 1: set()}
+    for domain in players:
+        plain = decoders[domain].generate
+
+        def watched(*given: Any, domain: int = domain, plain: Any = plain) -> Any:
+            players[domain].add(threading.get_ident())
+            return plain(*given)
+
+        decoders[domain].generate = watched  # type: ignore[method-assign]
+    play(player, 0, 2)
+    assert players == {0: {threading.get_ident()}, 1: set()}
+    play(player, 1, FADE_HOPS)
+    assert players[0] == {threading.get_ident()}
+    assert len(players[1]) == 1
+    assert not players[0] & players[1]
