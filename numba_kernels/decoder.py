@@ -33,11 +33,12 @@ from numba_kernels.product import (
     planes,
     product,
     products_ahead,
+    rectified_inputs,
     store_inputs,
     sum_dtype,
 )
 from numba_kernels.sampling import draw_code
-from numba_kernels.simd import VECTOR, load, max_lanes, maximum, splat, store
+from numba_kernels.simd import VECTOR, load, splat, store
 from numba_kernels.spin import LINE, MEMBERS, publish, wait
 
 PRIME = 0
@@ -52,9 +53,7 @@ AHEAD = 16
 GATE_TURNS = 4
 """Layers whose gated outputs are kept: one may still be read when two more have been written."""
 
-_ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
-_INPUT_UNITS = np.float32(32767.0)
 
 
 class DecoderBuffers(NamedTuple):
@@ -267,30 +266,14 @@ def _add_skips(weights: Any, buffers: Any, scratch: Any, layer: Any) -> None:
 
 
 @inlined
-def _rectify(source: Any, count: Any, inputs: Any) -> Any:
-    """Keep max(source, 0) as a product's inputs; returns what one unit of them stands for."""
-    zero = splat(_ZERO, VECTOR)
-    largest = zero
-    for i in range(0, count, VECTOR):
-        largest = maximum(load(source, i, VECTOR), largest)
-    peak = max_lanes(largest)
-    if peak < np.float32(1e-20):
-        peak = _ONE
-    scale = splat(_INPUT_UNITS / peak, VECTOR)
-    for i in range(0, count, VECTOR):
-        store_inputs(inputs, i, count, maximum(load(source, i, VECTOR), zero), scale)
-    return peak / _INPUT_UNITS
-
-
-@inlined
 def _run_head(weights: Any, buffers: Any, scratch: Any) -> None:
     """Logits of the code that follows, from the summed skips."""
     width = weights.hidden.weights.shape[1]
     conditions = scratch.conditions
-    unit = _rectify(buffers.skips, buffers.skips.size, scratch.heads)
+    unit = rectified_inputs(buffers.skips, 0, buffers.skips.size, scratch.heads, 0)
     condition = conditions.size - width
     product(scratch.sums, 0, weights.hidden, 0, scratch.heads, 0, unit, conditions, condition)
-    unit = _rectify(scratch.sums, width, scratch.heads)
+    unit = rectified_inputs(scratch.sums, 0, width, scratch.heads, 0)
     product(
         scratch.logits, 0, weights.logits, 0, scratch.heads, 0, unit, weights.logits_bias, 0
     )  # fmt: skip

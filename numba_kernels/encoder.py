@@ -1,7 +1,8 @@
 """The streaming encoder: blocks of any size through residual layers, in chunks that fit a cache.
 
 Each layer keeps its last 2 * dilation inputs in a ring. A chunk's three taps are gathered into one
-row a time step, so that the dilated convolution is a single block product.
+row a time step, so that the dilated convolution is a single block product. With int8 weights each
+time step's row is rounded to 16 bits of its own largest value, whatever chunk it falls in.
 
 One thread or two run it, with the same result bit for bit: of two, the second takes each chunk
 through the later half of the layers while the first is at the next chunk. Little passes between
@@ -13,12 +14,19 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from model.config import SILENCE, EncoderConfig
 from numba_kernels.block import block_product
-from numba_kernels.jit import inlined, kernel
-from numba_kernels.pack import Floats, aligned
+from numba_kernels.jit import chosen_by_type, inlined, kernel
+from numba_kernels.pack import BlockMatrix, Floats, ScaledMatrix, aligned
+from numba_kernels.product import (
+    input_dtype,
+    input_planes,
+    planes,
+    products_ahead,
+    rectified_inputs,
+)
 from numba_kernels.simd import VECTOR, fma, load, maximum, splat, store
 from numba_kernels.spin import LINE, MEMBERS, publish, wait
 
@@ -57,6 +65,12 @@ class EncoderScratch(NamedTuple):
     """(CHUNK, 3C)."""
     mixed: Floats
     """(CHUNK, C)."""
+    inputs: NDArray[Any]
+    """(CHUNK, 3C inputs): taps or mixed as an int8 product takes them."""
+    units: Floats
+    """(CHUNK,): what one unit of each step's inputs stands for."""
+    sums: Floats
+    """(CHUNK, C): results of an int8 product."""
 
 
 def encoder_buffers(config: EncoderConfig) -> EncoderBuffers:
@@ -72,13 +86,16 @@ def encoder_buffers(config: EncoderConfig) -> EncoderBuffers:
     )
 
 
-def encoder_scratch(config: EncoderConfig) -> EncoderScratch:
-    """Room for one thread."""
-    width = config.channels
+def encoder_scratch(config: EncoderConfig, dtype: DTypeLike) -> EncoderScratch:
+    """Room for one thread, for weights of ``dtype``."""
+    width, kind = config.channels, input_dtype(dtype)
     return EncoderScratch(
         levels=aligned(2 + CHUNK, np.float32),
         taps=aligned((CHUNK, 3 * width), np.float32),
         mixed=aligned((CHUNK, width), np.float32),
+        inputs=aligned(CHUNK * 3 * width * input_planes(kind), kind),
+        units=aligned(CHUNK, np.float32),
+        sums=aligned((CHUNK, width), np.float32),
     )
 
 
@@ -147,6 +164,49 @@ def _gather_taps(
                 store(hidden, here + i, middle)
 
 
+def _float_product(
+    out: Any, matrix: Any, layer: Any, inputs: Any, scratch: Any, count: Any, add: Any,
+    rectify: Any,
+) -> None:  # fmt: skip
+    block_product(out, matrix, layer, inputs, count, add, rectify)
+
+
+def _scaled_product(
+    out: Any, matrix: Any, layer: Any, inputs: Any, scratch: Any, count: Any, add: Any,
+    rectify: Any,
+) -> None:  # fmt: skip
+    depth, width = inputs.shape[1], out.shape[1]
+    stride = depth * planes(scratch.inputs)
+    for t in range(count):
+        unit = rectified_inputs(inputs, t * depth, depth, scratch.inputs, t * stride)
+        scratch.units[t] = unit
+    products_ahead(scratch.sums, 0, matrix.rows, layer, scratch.inputs, count, matrix.zeros, 0)
+    for t in range(count):
+        unit = splat(scratch.units[t], VECTOR)
+        for i in range(0, width, VECTOR):
+            at = t * width + i
+            bias = load(matrix.bias, layer * width + i, VECTOR)
+            total = fma(load(scratch.sums, at, VECTOR), unit, bias)
+            if add:
+                total = total + load(out, at, VECTOR)
+            if rectify:
+                total = maximum(total, splat(_ZERO, VECTOR))
+            store(out, at, total)
+
+
+@chosen_by_type("matrix", {BlockMatrix: _float_product, ScaledMatrix: _scaled_product})
+def layer_product(
+    out: Any, matrix: Any, layer: Any, inputs: Any, scratch: Any, count: Any, add: Any,
+    rectify: Any,
+) -> None:  # fmt: skip
+    """out[t] = weights[layer] @ inputs[t] + bias[layer] for t < count, inputs not negative.
+
+    ``add`` adds what out[t] held before; ``rectify`` sets negative results to zero.
+    matrix: a ``BlockMatrix`` or a ``ScaledMatrix``. inputs: (time, depth). out: (time, rows).
+    """
+    raise NotImplementedError("kernels alone call it, as one of the products above")
+
+
 @inlined
 def _pool(
     pool: Any, hidden: Any, heard: Any, count: Any, delay: Any, hop: Any, means: Any, frame: Any
@@ -207,8 +267,8 @@ def encode(
             wait(buffers.turns, member, turn + 1)
         for layer in range(first, stop):
             _gather_taps(weights, buffers.queues, layer, heard, count, delay > 0, hidden, taps)
-            block_product(mixed, weights.dilated, layer, taps, count, False, True)
-            block_product(hidden, weights.mix, layer, mixed, count, True, False)
+            layer_product(mixed, weights.dilated, layer, taps, scratch, count, False, True)
+            layer_product(hidden, weights.mix, layer, mixed, scratch, count, True, False)
         if member == members - 1:
             frame = _pool(buffers.pool, hidden, heard, count, delay, hop, means, frame)
         if members > 1:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import inspect
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ _FOLDER = Path(__file__).parent
 # Kernels take constants of the network's format from model.config, and code from nowhere else.
 _SOURCES = (*_FOLDER.glob("*.py"), _FOLDER.parent / "model" / "config.py")
 _KEEP_DAYS = 30.0
+# Without numba's runtime what would allocate does not compile, and no array is counted in and out
+# of a function, which costs more than the small ones do.
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -52,6 +56,29 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     return result
 
 
+def chosen_by_type(
+    argument: str, choices: Mapping[type, Callable[..., Any]]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a function that kernels call stand for one of ``choices``.
+
+    argument: the one that decides, a NamedTuple of one of the types in ``choices``.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(function)
+
+        def choose(*kinds: Any) -> Callable[..., Any]:
+            return choices[signature.bind(*kinds).arguments[argument].instance_class]
+
+        # numba compares it with the signature of the function chosen.
+        choose.__signature__ = signature  # type: ignore[attr-defined]
+        options: Any = dict(_OPTIONS, forceinline=True)
+        numba.extending.overload(function, jit_options=options)(choose)
+        return function
+
+    return decorate
+
+
 def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
     """An operation given as LLVM instructions; whole-number constants reach it as literals."""
     compiled: Callable[..., Any] = numba.extending.intrinsic(prefer_literal=True)(function)
@@ -59,10 +86,7 @@ def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    # Without numba's runtime what would allocate does not compile, and no array is counted in and
-    # out of a function, which costs more than the small ones do.
-    options |= {"nogil": True, "error_model": "numpy", "_nrt": False}
-    compiled: Callable[..., Any] = numba.njit(**options)(function)
+    compiled: Callable[..., Any] = numba.njit(**options, **_OPTIONS)(function)
     return compiled
 
 

@@ -57,6 +57,17 @@ class BlockMatrix(NamedTuple):
     """(layers, rows)."""
 
 
+class ScaledMatrix(NamedTuple):
+    """Quantised matrices for ``encoder.layer_product``: one a layer, all of one shape."""
+
+    rows: PackedMatrix
+    """(layers, rows, depth), tiles of AHEAD_ROWS."""
+    bias: Floats
+    """(layers, rows)."""
+    zeros: Floats
+    """(rows,)."""
+
+
 class DecoderWeights(NamedTuple):
     """Everything one thread of the sample loop reads; ``own`` is its share, all if it is alone."""
 
@@ -100,16 +111,22 @@ class EncoderWeights(NamedTuple):
     dilations: NDArray[np.int64]
     queue_starts: NDArray[np.int64]
     """Where each layer's queue of 2 * ``dilation`` rows of C begins."""
-    dilated: BlockMatrix
-    """(layers, C, 3C), oldest tap first."""
-    mix: BlockMatrix
-    """(layers, C, C)."""
+    dilated: BlockMatrix | ScaledMatrix
+    """(layers, C, 3C), oldest tap first; scaled for int8."""
+    mix: BlockMatrix | ScaledMatrix
+    """(layers, C, C); likewise."""
     latent: BlockMatrix
     """(1, latent_channels rounded up to 16, C)."""
 
 
-def pack_encoder(config: EncoderConfig, weights: Weights) -> EncoderWeights:
-    """Lay the encoder's weights out for its kernel."""
+def pack_encoder(
+    config: EncoderConfig, weights: Weights, dtype: DTypeLike = np.float32
+) -> EncoderWeights:
+    """Lay the encoder's weights out for its kernel, the layers' as float32 or int8.
+
+    Raises ConfigError if an int32 sum of the int8 encoder could overflow.
+    """
+    pack_layers = pack_scaled if np.dtype(dtype) == np.int8 else pack_block
     names = [f"layers.{i}" for i in range(len(config.dilations))]
     return EncoderWeights(
         boundaries=code_boundaries(),
@@ -117,11 +134,11 @@ def pack_encoder(config: EncoderConfig, weights: Weights) -> EncoderWeights:
         front=_clean(np.vstack([weights["front.weight"], weights["front.bias"]])),
         dilations=np.array(config.dilations, np.int64),
         queue_starts=queue_starts([2 * d for d in config.dilations], config.channels),
-        dilated=pack_block(
+        dilated=pack_layers(
             [np.hstack(list(weights[f"{name}.dilated.weight"])) for name in names],
             [weights[f"{name}.dilated.bias"] for name in names],
         ),
-        mix=pack_block(
+        mix=pack_layers(
             [weights[f"{name}.mix.weight"] for name in names],
             [weights[f"{name}.mix.bias"] for name in names],
         ),
@@ -326,6 +343,15 @@ def pack_block(matrices: Sequence[Floats], biases: Sequence[Floats]) -> BlockMat
         weights[layer] = whole.reshape(-1, VECTOR, depth).transpose(0, 2, 1)
         bias[layer, :rows] = _clean(offset)
     return BlockMatrix(weights, bias)
+
+
+def pack_scaled(matrices: Sequence[Floats], biases: Sequence[Floats]) -> ScaledMatrix:
+    """Quantise matrices (rows, depth), and lay them out for ``encoder.layer_product``.
+
+    Raises ConfigError if an int32 sum could overflow.
+    """
+    rows = pack_rows(matrices, np.int8, tile=AHEAD_ROWS)
+    return ScaledMatrix(rows, _clean(np.stack(biases)), np.zeros(len(biases[0]), np.float32))
 
 
 def queue_starts(rows: Sequence[int], channels: int) -> NDArray[np.int64]:

@@ -36,8 +36,12 @@ from numba_kernels.simd import (
     array_pointer,
     constant,
     llvm_vector,
+    load,
     load_lanes,
+    max_lanes,
+    maximum,
     multiply_add,
+    splat,
     spread,
     store_lanes,
 )
@@ -48,6 +52,9 @@ SUM_ROWS = max(MACHINE.sum_rows, VECTOR)
 AHEAD_ROWS = 32 if MACHINE.register_bytes == 64 else VECTOR
 """Rows of a tile that meets several columns of inputs at once."""
 
+_ZERO = np.float32(0.0)
+_ONE = np.float32(1.0)
+_INPUT_UNITS = np.float32(32767.0)
 _WIDE = ir.VectorType(ir.IntType(32), VECTOR)
 _FLOATS = llvm_vector(types.float32, VECTOR)
 
@@ -324,6 +331,26 @@ def store_inputs(_context: Any, inputs: Any, at: Any, plane: Any, values: Any, s
 
 
 @inlined
+def rectified_inputs(source: Any, at: Any, depth: Any, inputs: Any, start: Any) -> Any:
+    """Keep max(source[at:], 0) as a product's inputs; returns what one unit of them stands for.
+
+    depth: how many. They are scaled by their own largest value, so nothing saturates.
+    """
+    zero = splat(_ZERO, VECTOR)
+    largest = zero
+    for i in range(0, depth, VECTOR):
+        largest = maximum(load(source, at + i, VECTOR), largest)
+    peak = max_lanes(largest)
+    if peak < np.float32(1e-20):
+        peak = _ONE
+    scale = splat(_INPUT_UNITS / peak, VECTOR)
+    for i in range(0, depth, VECTOR):
+        value = maximum(load(source, at + i, VECTOR), zero)
+        store_inputs(inputs, start + i, depth, value, scale)
+    return peak / _INPUT_UNITS
+
+
+@inlined
 def _finish(
     out: Any, out_at: Any, matrix: Any, layer: Any, row: Any, sums: Any, factor: Any, shifts: Any,
     at: Any,
@@ -384,7 +411,6 @@ def _tiles_of(rows: int, done: Callable[..., Any]) -> Callable[..., Any]:
 
 _tiles = _tiles_of(SUM_ROWS, _finish)
 _partial_tiles = _tiles_of(SUM_ROWS, _keep)
-_ONE = np.float32(1.0)
 
 
 @inlined

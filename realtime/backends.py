@@ -56,10 +56,13 @@ _Maker = tuple[
 
 
 def _numba(dtype: str) -> _Maker:
+    def make_encoder(config: ModelConfig, weights: Weights, threads: int) -> Encoder:
+        return StreamEncoder(config, weights, dtype, threads)
+
     def make_decoder(config: ModelConfig, weights: Weights, threads: int) -> Decoder:
         return NumbaDecoder(config, weights, dtype, threads)
 
-    return StreamEncoder, make_decoder
+    return make_encoder, make_decoder
 
 
 def _reference_encoder(config: ModelConfig, weights: Weights, _threads: int) -> Encoder:

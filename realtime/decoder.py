@@ -66,6 +66,14 @@ class DecoderState:
         restored(self.buffers, _STATE, arrays)
 
 
+def require_kind(dtype: str, threads: int) -> None:
+    """Raise ConfigError unless there is such a weight type and there can be so many threads."""
+    if not 1 <= threads <= MEMBERS:
+        raise ConfigError(f"threads must be 1 to {MEMBERS}, got {threads}")
+    if dtype not in WEIGHT_TYPES:
+        raise ConfigError(f"no weight type {dtype!r}; choose one of {', '.join(WEIGHT_TYPES)}")
+
+
 class NumbaDecoder:
     """One domain's autoregressive WaveNet on the CPU, with int8 or float32 weights.
 
@@ -81,10 +89,7 @@ class NumbaDecoder:
         Raises ConfigError if there is no such weight type, int8 sums could overflow, or there
         cannot be so many threads.
         """
-        if not 1 <= threads <= MEMBERS:
-            raise ConfigError(f"threads must be 1 to {MEMBERS}, got {threads}")
-        if dtype not in WEIGHT_TYPES:
-            raise ConfigError(f"no weight type {dtype!r}; choose one of {', '.join(WEIGHT_TYPES)}")
+        require_kind(dtype, threads)
         self.config = config
         self.dtype = dtype
         self.threads = threads

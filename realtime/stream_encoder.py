@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from model.config import EncoderConfig, ModelConfig
-from model.errors import ConfigError, ShapeError
+from model.errors import ShapeError
 from model.interface import Latents
 from model.weights import Weights
 from numba_kernels.encoder import (
@@ -21,7 +21,7 @@ from numba_kernels.encoder import (
     encoder_scratch,
 )
 from numba_kernels.pack import pack_encoder
-from numba_kernels.spin import MEMBERS
+from realtime.decoder import require_kind
 from realtime.partner import run_together
 from realtime.state import copied, kernel_input, restored
 
@@ -39,9 +39,11 @@ class EncoderState:
     """Room for each thread; it holds nothing between two calls."""
 
     @classmethod
-    def zeros(cls, config: EncoderConfig, threads: int = 1) -> EncoderState:
+    def zeros(
+        cls, config: EncoderConfig, dtype: DTypeLike = np.float32, threads: int = 1
+    ) -> EncoderState:
         """A state with no past: every activation before the first sample is zero."""
-        rooms = tuple(encoder_scratch(config) for _ in range(threads))
+        rooms = tuple(encoder_scratch(config, dtype) for _ in range(threads))
         return cls(encoder_buffers(config), rooms)
 
     def copy(self) -> EncoderState:
@@ -58,23 +60,26 @@ class EncoderState:
 
 
 class StreamEncoder:
-    """The shared encoder on the CPU, float32.
+    """The shared encoder on the CPU, with float32 or int8 weights.
 
     Streaming equals offline bit for bit: any split of a signal into blocks gives the same latents,
     and so do one thread and two.
     """
 
-    def __init__(self, config: ModelConfig, weights: Weights, threads: int = 1) -> None:
+    def __init__(
+        self, config: ModelConfig, weights: Weights, dtype: str = "float32", threads: int = 1
+    ) -> None:
         """weights: by name, as ``model.weights.encoder_shapes`` lists them.
 
         threads: 1, or 2 to encode with a partner.
-        Raises ConfigError if there cannot be so many threads.
+        Raises ConfigError if there is no such weight type, int8 sums could overflow, or there
+        cannot be so many threads.
         """
-        if not 1 <= threads <= MEMBERS:
-            raise ConfigError(f"threads must be 1 to {MEMBERS}, got {threads}")
+        require_kind(dtype, threads)
         self.config = config
+        self.dtype = dtype
         self.threads = threads
-        self._weights = pack_encoder(config.encoder, weights)
+        self._weights = pack_encoder(config.encoder, weights, dtype)
 
     @property
     def delay_samples(self) -> int:
@@ -83,7 +88,7 @@ class StreamEncoder:
 
     def initial_state(self) -> EncoderState:
         """A state with no past."""
-        return EncoderState.zeros(self.config.encoder, self.threads)
+        return EncoderState.zeros(self.config.encoder, self.dtype, self.threads)
 
     def encode(self, audio: NDArray[np.float32], state: EncoderState) -> Latents:
         """Encode one block, advancing ``state`` in place; see ``model.interface.Encoder``.

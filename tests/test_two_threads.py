@@ -51,14 +51,18 @@ def test_two_threads_give_the_samples_of_one(widths: tuple[int, int, int], dtype
             np.testing.assert_array_equal(state_two.arrays()[name], array)
 
 
+@pytest.mark.parametrize("dtype", WEIGHT_TYPES)
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("layers", [1, 5, 6])
-def test_two_threads_give_the_latents_of_one(layers: int, causal: bool) -> None:
+def test_two_threads_give_the_latents_of_one(layers: int, causal: bool, dtype: str) -> None:
     tiny = profile("tiny")
     encoder = replace(tiny.encoder, layers_per_block=layers, causal=causal)
     config = replace(tiny, encoder=encoder)
     weights = random_bundle(config, ("a",), seed=4).encoder
-    one, two = StreamEncoder(config, weights), StreamEncoder(config, weights, threads=2)
+    one, two = (
+        StreamEncoder(config, weights, dtype),
+        StreamEncoder(config, weights, dtype, threads=2),
+    )
     state_one, state_two = one.initial_state(), two.initial_state()
     rng = np.random.default_rng(7)
     for samples in (1, 47, 48, 97, 1000, 3):
