@@ -21,6 +21,7 @@ from numba_kernels.block import block_product
 from numba_kernels.jit import chosen_by_type, inlined, kernel
 from numba_kernels.pack import BlockMatrix, Floats, ScaledMatrix, aligned
 from numba_kernels.product import (
+    AHEAD_ROWS,
     input_dtype,
     input_planes,
     planes,
@@ -70,7 +71,7 @@ class EncoderScratch(NamedTuple):
     units: Floats
     """(CHUNK,): what one unit of each step's inputs stands for."""
     sums: Floats
-    """(CHUNK, C): results of an int8 product."""
+    """(CHUNK, padded C): results of an int8 product."""
 
 
 def encoder_buffers(config: EncoderConfig) -> EncoderBuffers:
@@ -95,7 +96,7 @@ def encoder_scratch(config: EncoderConfig, dtype: DTypeLike) -> EncoderScratch:
         mixed=aligned((CHUNK, width), np.float32),
         inputs=aligned(CHUNK * 3 * width * input_planes(kind), kind),
         units=aligned(CHUNK, np.float32),
-        sums=aligned((CHUNK, width), np.float32),
+        sums=aligned((CHUNK, -(-width // AHEAD_ROWS) * AHEAD_ROWS), np.float32),
     )
 
 
@@ -186,7 +187,8 @@ def _scaled_product(
         for i in range(0, width, VECTOR):
             at = t * width + i
             bias = load(matrix.bias, layer * width + i, VECTOR)
-            total = fma(load(scratch.sums, at, VECTOR), unit, bias)
+            total = load(scratch.sums, t * scratch.sums.shape[1] + i, VECTOR)
+            total = fma(total, unit, bias)
             if add:
                 total = total + load(out, at, VECTOR)
             if rectify:

@@ -61,11 +61,11 @@ class ScaledMatrix(NamedTuple):
     """Quantised matrices for ``encoder.layer_product``: one a layer, all of one shape."""
 
     rows: PackedMatrix
-    """(layers, rows, depth), tiles of AHEAD_ROWS."""
+    """(layers, rows padded with zeros to whole tiles of AHEAD_ROWS, depth)."""
     bias: Floats
     """(layers, rows)."""
     zeros: Floats
-    """(rows,)."""
+    """As many as padded rows."""
 
 
 class DecoderWeights(NamedTuple):
@@ -350,8 +350,10 @@ def pack_scaled(matrices: Sequence[Floats], biases: Sequence[Floats]) -> ScaledM
 
     Raises ConfigError if an int32 sum could overflow.
     """
-    rows = pack_rows(matrices, np.int8, tile=AHEAD_ROWS)
-    return ScaledMatrix(rows, _clean(np.stack(biases)), np.zeros(len(biases[0]), np.float32))
+    padding = ((0, -len(biases[0]) % AHEAD_ROWS), (0, 0))
+    rows = pack_rows([np.pad(matrix, padding) for matrix in matrices], np.int8, tile=AHEAD_ROWS)
+    zeros = np.zeros(rows.weights.shape[1], np.float32)
+    return ScaledMatrix(rows, _clean(np.stack(biases)), zeros)
 
 
 def queue_starts(rows: Sequence[int], channels: int) -> NDArray[np.int64]:

@@ -458,8 +458,8 @@ def test_kernels_are_right_on_lesser_vector_units(name: str) -> None:
     width, *errors = done.stdout.split()
     assert int(width) == {"baseline": 16, "avx512": 64}.get(name, 32)
     encoder_f32, float32, encoder_i8, int8 = map(float, errors)
-    assert max(encoder_f32, encoder_i8, float32) < 1e-4
-    assert int8 < 0.1
+    assert max(encoder_f32, float32) < 1e-4
+    assert max(encoder_i8, int8) < 0.1
 
 
 def test_any_edit_of_any_source_changes_the_cache_folder(tmp_path: Path) -> None:
