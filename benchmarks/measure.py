@@ -26,8 +26,9 @@ from benchmarks.shapes import (
 from model.bundle import random_bundle
 from model.config import SAMPLE_RATE, ModelConfig
 from numba_kernels import decoder as decoder_kernel
-from realtime.backends import Backend, open_backend
+from realtime.backends import open_backend
 from realtime.chain import Chain
+from realtime.decoder import NumbaDecoder
 from realtime.machine import describe_machine
 
 AHEAD = decoder_kernel.AHEAD
@@ -102,12 +103,12 @@ def measure_decoder(
     """Sampling of one decoder with random weights, each stream after the other.
 
     baselines: names of those to measure too; they have one stream. One whose packages are not
-    installed is left out, see ``missing_packages``.
+    installed is left out, see ``missing_packages``. Half of our own runs come after theirs, so
+    that a machine that drifts favours nobody.
     """
     effort = effort or Effort()
     bundle = random_bundle(config, domains=("a",))
-    backend = _open(f"numba-{dtype}", bundle, threads)
-    decoder = backend.decoders[0]
+    decoder = NumbaDecoder(config, bundle.decoders["a"], dtype, threads)
     states = [decoder.initial_state() for _ in range(streams)]
     latents, uniforms = _decoder_inputs(config, effort.seconds)
 
@@ -116,17 +117,20 @@ def measure_decoder(
 
     weight_bytes = decoder_bytes(config, dtype, AHEAD)
     bound = _bound(dtype, threads, decoder_macs(config), weight_bytes)
-    measured = rates(decode, effort.runs)
-    ours = median(measured)
-    others = {}
+    later = effort.runs // 2 if baselines else 0
+    measured = rates(decode, effort.runs - later)
+    theirs = {}
     for name in baselines:
         if not missing_packages(name):
             with open_baseline(name, config, bundle.decoders["a"], threads) as baseline:
-                others[name] = _baseline_rate(baseline_rates(baseline, config), ours)
+                theirs[name] = baseline_rates(baseline, config)
+    if later:
+        measured += rates(decode, later)
+    others = {name: _baseline_rate(rate, median(measured)) for name, rate in theirs.items()}
     return _measurement(
         "decode",
         decoder_shape(config.decoder),
-        backend.name,
+        f"numba-{dtype}",
         dtype,
         (threads, streams),
         decoder_macs(config),
@@ -137,11 +141,16 @@ def measure_decoder(
 
 
 def measure_encoder(
-    config: ModelConfig, *, streams: int = 1, effort: Effort | None = None
+    config: ModelConfig,
+    *,
+    dtype: str = "int8",
+    threads: int = 1,
+    streams: int = 1,
+    effort: Effort | None = None,
 ) -> Measurement:
-    """The streaming encoder, hop by hop; it has float32 weights and one thread."""
+    """The streaming encoder, hop by hop, each stream after the other."""
     effort = effort or Effort()
-    backend = open_backend("numba-float32", random_bundle(config, domains=("a",)))
+    backend = open_backend(f"numba-{dtype}", random_bundle(config, domains=("a",)), threads)
     states = [backend.encoder.initial_state() for _ in range(streams)]
     audio = _audio(config, effort.seconds)
 
@@ -151,13 +160,13 @@ def measure_encoder(
                 backend.encoder.encode(hop, state)
         return streams * audio.size
 
-    bound = _bound("float32", 1, encoder_macs(config), encoder_bytes(config))
+    bound = _bound(dtype, threads, encoder_macs(config), encoder_bytes(config, dtype))
     return _measurement(
         "encode",
         encoder_shape(config.encoder),
         backend.name,
-        "float32",
-        (1, streams),
+        dtype,
+        (threads, streams),
         encoder_macs(config),
         rates(encode, effort.runs),
         bound,
@@ -175,7 +184,7 @@ def measure_chain(
     """The whole signal path at 16 kHz, in blocks of one hop, each stream after the other."""
     effort = effort or Effort()
     bundle = random_bundle(config, domains=("a",))
-    backend = _open(f"numba-{dtype}", bundle, threads)
+    backend = open_backend(f"numba-{dtype}", bundle, threads)
     chains = [Chain(bundle, backend) for _ in range(streams)]
     audio = _audio(config, effort.seconds)
     hop_s: list[float] = []
@@ -306,9 +315,9 @@ def _bound(dtype: str, threads: int, macs: int, weight_bytes: float) -> Roofline
 
 
 def _chain_bound(config: ModelConfig, dtype: str, threads: int) -> Roofline:
-    """The decoder's bound, and the encoder's time in one thread of float32 on top of it."""
+    """The decoder's bound, and the encoder's time on top of it."""
     decoder = _bound(dtype, threads, decoder_macs(config), decoder_bytes(config, dtype, AHEAD))
-    encoder = _bound("float32", 1, encoder_macs(config), encoder_bytes(config))
+    encoder = _bound(dtype, threads, encoder_macs(config), encoder_bytes(config, dtype))
     floor_s = 1 / decoder.floor_samples_per_s + 1 / encoder.floor_samples_per_s
     return Roofline(
         decoder.peak_gmac_per_s,
@@ -316,10 +325,6 @@ def _chain_bound(config: ModelConfig, dtype: str, threads: int) -> Roofline:
         round(decoder.weight_mb + encoder.weight_mb, 4),
         1 / floor_s,
     )
-
-
-def _open(name: str, bundle: Any, threads: int) -> Backend:
-    return open_backend(name, bundle, threads) if threads != 1 else open_backend(name, bundle)
 
 
 def _hops(config: ModelConfig, seconds: float) -> int:

@@ -9,17 +9,21 @@ from model.config import LEVELS, DecoderConfig, EncoderConfig, ModelConfig, prof
 from model.errors import ConfigError
 
 LAYERS_PER_BLOCK = 10
-"""Dilations of a shape double from 1 to 512, then begin again."""
+"""Dilations of a shape double from 1 to 512, then begin again: the paper's blocks."""
+
+DEEP_BLOCKS = {56: 14}
+"""Shapes of other blocks, by layers: 56 are the four blocks of 14, dilations up to 8192, that the
+paper's authors trained in the code they released."""
 
 DEFAULT_SHAPES = (
-    ("20/32/128", 1),
-    ("20/64/128", 1),
-    ("20/64/64", 1),
-    ("40/64/128", 1),
-    ("40/128/128", 2),
-    ("56/128/128", 2),
+    "20/32/128",
+    "20/64/128",
+    "20/64/64",
+    "40/64/128",
+    "40/128/128",
+    "56/128/128",
 )
-"""Decoder shapes measured unless others are asked for, and the threads of each."""
+"""Decoder shapes measured unless others are asked for."""
 
 _SHAPE = re.compile(r"([1-9]\d{0,2})/([1-9]\d{0,3})/([1-9]\d{0,3})")
 _WEIGHT_BYTES = {"int8": 1, "float32": 4}
@@ -47,9 +51,10 @@ def config_of_shape(shape: str) -> ModelConfig:
     if match is None:
         raise ConfigError(f"shape must be layers/residual/skip such as 20/64/128, got {shape!r}")
     layers, residual, skip = (int(figure) for figure in match.groups())
+    per_block = DEEP_BLOCKS.get(layers, LAYERS_PER_BLOCK)
     decoder = CountedDecoder(
-        blocks=-(-layers // LAYERS_PER_BLOCK),
-        layers_per_block=LAYERS_PER_BLOCK,
+        blocks=-(-layers // per_block),
+        layers_per_block=per_block,
         residual_channels=residual,
         skip_channels=skip,
         head_channels=2 * skip,
@@ -92,9 +97,9 @@ def decoder_bytes(config: ModelConfig, dtype: str, ahead: int = 1) -> float:
     return (shared + rest) * _WEIGHT_BYTES[dtype]
 
 
-def encoder_bytes(config: ModelConfig) -> float:
-    """Bytes of float32 weights that one encoded sample must read, a hop being encoded at once."""
-    return encoder_macs(config) * 4 / config.hop_samples
+def encoder_bytes(config: ModelConfig, dtype: str) -> float:
+    """Bytes of weights that one encoded sample must read, a hop being encoded at once."""
+    return encoder_macs(config) * _WEIGHT_BYTES[dtype] / config.hop_samples
 
 
 def _decoder_weights(decoder: DecoderConfig) -> tuple[int, int]:

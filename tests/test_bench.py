@@ -72,7 +72,8 @@ def test_bytes_are_multiply_adds_times_the_weights_size() -> None:
     paper = profile("paper")
     assert decoder_bytes(paper, "int8") == decoder_macs(paper)
     assert decoder_bytes(paper, "float32") == 4 * decoder_macs(paper)
-    assert encoder_bytes(paper) == 4 * (30 * 4 * 128 * 128 + 3 * 128) / 800
+    assert encoder_bytes(paper, "int8") == (30 * 4 * 128 * 128 + 3 * 128) / 800
+    assert encoder_bytes(paper, "float32") == 4 * encoder_bytes(paper, "int8")
 
 
 def test_past_taps_are_read_once_for_as_many_samples_as_the_dilation_allows() -> None:
@@ -84,12 +85,18 @@ def test_past_taps_are_read_once_for_as_many_samples_as_the_dilation_allows() ->
 
 
 def test_a_shape_has_dilations_to_512_and_begins_again_after_ten_layers() -> None:
-    config = config_of_shape("56/128/128")
-    assert config.decoder.dilations == (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) * 5 + (
+    config = config_of_shape("26/128/128")
+    assert config.decoder.dilations == (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) * 2 + (
         1, 2, 4, 8, 16, 32,
     )  # fmt: skip
     assert config.decoder.head_channels == 256
-    assert config.decoder.receptive_field == 1 + 5 * 1023 + 63
+    assert config.decoder.receptive_field == 1 + 2 * 1023 + 63
+
+
+def test_56_layers_are_the_blocks_of_14_that_the_authors_trained() -> None:
+    decoder = config_of_shape("56/128/128").decoder
+    assert decoder.dilations == tuple(2**i for i in range(14)) * 4
+    assert decoder.receptive_field == 1 + 4 * 16383
 
 
 @pytest.mark.parametrize("name", ["live", "paper"])
@@ -101,9 +108,9 @@ def test_a_profiles_own_shape_gives_its_decoder(name: str) -> None:
 
 
 def test_the_default_shapes_can_be_built() -> None:
-    assert [decoder_shape(config_of_shape(name).decoder) for name, _ in DEFAULT_SHAPES] == [
-        name for name, _ in DEFAULT_SHAPES
-    ]
+    assert [decoder_shape(config_of_shape(name).decoder) for name in DEFAULT_SHAPES] == list(
+        DEFAULT_SHAPES
+    )
 
 
 @pytest.mark.parametrize("shape", ["20/64", "a/64/64", "0/64/64", "20/64/64/2", "", "20/-64/64"])
@@ -177,7 +184,7 @@ def test_a_measurement_keeps_the_contract(measured: Measurement) -> None:
 
 def test_an_encoder_and_a_chain_are_measured_too() -> None:
     encoder = measure_encoder(profile("tiny"), streams=2, effort=BRIEF)
-    assert (encoder.part, encoder.shape, encoder.dtype) == ("encode", "4/16", "float32")
+    assert (encoder.part, encoder.shape, encoder.dtype) == ("encode", "4/16", "int8")
     assert encoder.to_dict().keys() == CONTRACT
     chain = measure_chain(profile("tiny"), dtype="float32", effort=BRIEF)
     assert (chain.part, chain.shape) == ("chain", "4/16+4/16/16")

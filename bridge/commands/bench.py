@@ -25,10 +25,17 @@ app = typer.Typer(
 )
 
 ThreadsOption = Annotated[
-    int, typer.Option("--threads", metavar="N", min=1, max=2, help="Threads that sample together.")
+    int | None,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        min=1,
+        max=2,
+        help="Threads that work together.  [default: 2 for decoders of 128 channels, else 1]",
+    ),
 ]
 DtypeOption = Annotated[
-    str, typer.Option("--dtype", metavar="TYPE", help="Weights of the decoder: int8 or float32.")
+    str, typer.Option("--dtype", metavar="TYPE", help="Weights: int8 or float32.")
 ]
 StreamsOption = Annotated[
     int,
@@ -75,16 +82,7 @@ def decode(
             help="Layers, residual and skip channels; may be repeated.  [default: six of them]",
         ),
     ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            "--threads",
-            metavar="N",
-            min=1,
-            max=2,
-            help="Threads that sample together.  [default: 1; 2 for 128 channels without --shape]",
-        ),
-    ] = None,
+    threads: ThreadsOption = None,
     dtype: DtypeOption = "int8",
     streams: StreamsOption = 1,
     runs: RunsOption = 7,
@@ -106,24 +104,23 @@ def decode(
     from benchmarks.shapes import DEFAULT_SHAPES, config_of_shape
     from bridge.console import note
 
-    chosen = [(name, 1) for name in shape] if shape else list(DEFAULT_SHAPES)
-    configs = [(config_of_shape(name), threads or usual) for name, usual in chosen]
+    configs = [config_of_shape(name) for name in shape or DEFAULT_SHAPES]
     if baselines:
         for name, reason in skipped_baselines().items():
             note(f"{name} is left out: {reason}, not installed")
 
-    def measure(config: ModelConfig, members: int) -> Measurement:
+    def measure(config: ModelConfig) -> Measurement:
         return measure_decoder(
             config,
             dtype=dtype,
-            threads=members,
+            threads=threads or _usual_threads(config),
             streams=streams,
             effort=Effort(runs, seconds),
             baselines=BASELINES if baselines else (),
         )
 
     _run(
-        [(config.profile, partial(measure, config, members)) for config, members in configs],
+        [(config.profile, partial(measure, config)) for config in configs],
         json_path,
         plot_path,
     )
@@ -132,18 +129,27 @@ def decode(
 @app.command("encode", epilog="Example: umt bench encode --profile live")
 def encode(
     profile: ProfileOption = None,
+    threads: ThreadsOption = None,
+    dtype: DtypeOption = "int8",
     streams: StreamsOption = 1,
     runs: RunsOption = 7,
     seconds: SecondsOption = 0.5,
     json_path: JsonOption = None,
     plot_path: PlotOption = None,
 ) -> None:
-    """The streaming encoder alone, hop by hop: float32, one thread."""
+    """The streaming encoder alone, hop by hop."""
+    _require_dtype(dtype)
 
     def measure(config: ModelConfig, effort: Effort) -> Measurement:
         from benchmarks.measure import measure_encoder
 
-        return measure_encoder(config, streams=streams, effort=effort)
+        return measure_encoder(
+            config,
+            dtype=dtype,
+            threads=threads or _usual_threads(config),
+            streams=streams,
+            effort=effort,
+        )
 
     _run_profiles(profile, measure, (runs, seconds), json_path, plot_path)
 
@@ -151,7 +157,7 @@ def encode(
 @app.command("chain", epilog="Example: umt bench chain --profile paper --threads 2")
 def chain(
     profile: ProfileOption = None,
-    threads: ThreadsOption = 1,
+    threads: ThreadsOption = None,
     dtype: DtypeOption = "int8",
     streams: StreamsOption = 1,
     runs: RunsOption = 7,
@@ -165,9 +171,21 @@ def chain(
     def measure(config: ModelConfig, effort: Effort) -> Measurement:
         from benchmarks.measure import measure_chain
 
-        return measure_chain(config, dtype=dtype, threads=threads, streams=streams, effort=effort)
+        return measure_chain(
+            config,
+            dtype=dtype,
+            threads=threads or _usual_threads(config),
+            streams=streams,
+            effort=effort,
+        )
 
     _run_profiles(profile, measure, (runs, seconds), json_path, plot_path)
+
+
+def _usual_threads(config: ModelConfig) -> int:
+    from realtime.backends import SHARED_CHANNELS
+
+    return 2 if config.decoder.residual_channels >= SHARED_CHANNELS else 1
 
 
 def _require_dtype(dtype: str) -> None:
