@@ -9,7 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 _WORTH_A_LINE_S = 1.5
@@ -40,9 +47,19 @@ def show(table: Table) -> None:
 
 @contextmanager
 def working(task: str) -> Iterator[None]:
-    """A spinner around something that may take a while, or a line or two if it does."""
+    """Task and time elapsed, while something goes on that may take a while.
+
+    Without a terminal it is a line or two, if it does take a while.
+    """
     if on_terminal():
-        with Console(stderr=True).status(task):
+        with Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        ) as progress:
+            progress.add_task(task, total=None)
             yield
         return
     started = time.monotonic()

@@ -38,6 +38,8 @@ class LiveSettings:
     osc_port: int = DEFAULT_PORT
     record: Path | None = None
     seed: int = 0
+    priority: bool = True
+    cpus: frozenset[int] | None = None
 
 
 def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
@@ -61,6 +63,8 @@ def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
             block,
             mailbox=mailbox,
             seed=settings.seed,
+            priority=settings.priority,
+            cpus=settings.cpus,
         )
         open_parts.callback(engine.close)
         # What is alive now lives until the end: the collector need not look at it again.

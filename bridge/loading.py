@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
-from bridge.console import working
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+
+from bridge.console import note, working
 from model.bundle import Bundle
 from realtime.backends import Backend, open_backend, warm_up
+from realtime.compiling import before_compiling
+from realtime.machine import available_cores
 
 
-def load_backend(name: str, bundle: Bundle) -> Backend:
+def load_backend(
+    name: str, bundle: Bundle, threads: int = 1, cpus: Collection[int] | None = None
+) -> Backend:
     """Open a backend and warm it up; the first time on a machine this compiles for a while.
 
-    Raises BackendUnavailable, listing the names, if there is none of this name.
+    threads: see ``open_backend``.  cpus: that it will be kept on; None is any.
+    Raises BackendUnavailable, listing the names, if there is none of this name; ConfigError if it
+    cannot have so many threads.
     """
-    backend = open_backend(name, bundle)
-    with working("warming up the network"):
+    backend = open_backend(name, bundle, threads)
+    cores = available_cores() if cpus is None else len(cpus)
+    if threads > cores:
+        note(f"warning: {threads} threads on {cores} core will be slower than one thread")
+    with compiling_shown():
         warm_up(backend)
     return backend
+
+
+@contextmanager
+def compiling_shown() -> Iterator[None]:
+    """Say so while kernels are compiled; nothing if they all are in the cache."""
+    with ExitStack() as shown:
+
+        def begin() -> None:
+            shown.enter_context(working("compiling kernels for this processor, once; about 30 s"))
+
+        with before_compiling(begin):
+            yield
 
 
 def domain_index(bundle: Bundle, domain: str | None) -> int:

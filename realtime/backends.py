@@ -10,7 +10,7 @@ import numpy as np
 
 from model.bundle import Bundle
 from model.config import SILENCE, ModelConfig
-from model.errors import BackendUnavailable
+from model.errors import BackendUnavailable, ConfigError
 from model.interface import Decoder, Encoder, Latents
 from model.reference import ReferenceDecoder, ReferenceEncoder
 from model.weights import Weights
@@ -87,10 +87,13 @@ def open_backend(name: str, bundle: Bundle, threads: int = 1) -> Backend:
 
     threads: that may work on one stream. Two encode together; they sample together only where that
     pays, and otherwise take a decoder each while a crossfade has two. The reference has one.
-    Raises BackendUnavailable, listing the names, if there is none of this name.
+    Raises BackendUnavailable, listing the names, if there is none of this name; ConfigError if it
+    cannot have so many threads.
     """
     if name not in _MAKERS:
         raise BackendUnavailable(f"no backend {name!r}; choose one of {', '.join(BACKENDS)}")
+    if name == "reference" and threads > 1:
+        raise ConfigError(f"the reference backend has one thread, got {threads}; use one")
     make_encoder, make_decoder = _MAKERS[name]
     wide = bundle.config.decoder.residual_channels >= SHARED_CHANNELS
     sampling = threads if wide else 1

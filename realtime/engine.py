@@ -31,7 +31,7 @@ from realtime.controls import Mailbox
 from realtime.edges import EdgeFader
 from realtime.latency import LatencyItem, LatencyTable, engine_latency
 from realtime.meter import Meter
-from realtime.priority import ThreadPriority, own_priority, raise_below
+from realtime.priority import ThreadPriority, own_priority, pin, raise_below, require_cpus
 from realtime.resample import require_supported
 from realtime.rings import CaptureRing, RenderRing
 
@@ -60,17 +60,23 @@ class Engine:
         mailbox: Mailbox | None = None,
         seed: int = 0,
         headroom_ms: float | None = None,
+        priority: bool = True,
+        cpus: frozenset[int] | None = None,
     ):
         """Build the chain and compile its kernels: everything slow happens here.
 
         rate: of the device, in Hz.  block: frames of the largest exchange expected; any size
         works.  headroom_ms: how far finished output leads the callback, by default one block and
-        one hop; less is less latency and less tolerance.
-        Raises ConfigError for an unsupported rate, block, seed or headroom.
+        one hop; less is less latency and less tolerance.  priority: ask for real-time priority,
+        below the callback's, if the callback has it.  cpus: that the engine's thread is kept on,
+        and what shares its work (Linux); None leaves that to the system.
+        Raises ConfigError for an unsupported rate, block, seed, headroom or CPU.
         """
         if block < 1:
             raise ConfigError(f"block must be at least 1 frame, got {block}")
         require_supported(rate)
+        if cpus is not None:
+            require_cpus(cpus)
         if headroom_ms is not None:
             _check_headroom(headroom_ms, 1e3 * block / rate)
         self.rate = rate
@@ -99,6 +105,7 @@ class Engine:
         self.realtime_reason = "no audio yet"
         # Half a capture ring is its writer's: the backlog allowed must fit the other half.
         ring = int(_RING_S * rate) + 2 * self.backlog_limit + 8 * block
+        self._priority, self._cpus = priority, cpus
         self._captured = CaptureRing(ring)
         self._rendered = RenderRing(ring)
         self._edges = EdgeFader(rate)
@@ -243,10 +250,11 @@ class Engine:
 
     def _run(self) -> None:
         try:
+            if self._cpus is not None:
+                pin(self._cpus)
             while not self._closing:
                 if self.realtime_granted is None and self._callback_priority is not None:
-                    granted, self.realtime_reason = raise_below(self._callback_priority)
-                    self.realtime_granted = granted
+                    self._take_place_below(self._callback_priority)
                 if not self.step():
                     self._wake.acquire(timeout=_WAIT_S)
         except BaseException as error:
@@ -255,6 +263,13 @@ class Engine:
             _log.exception("the engine stopped")
             self.failure = error
             self.state = "failed"
+
+    def _take_place_below(self, callback: ThreadPriority) -> None:
+        if self._priority:
+            granted, self.realtime_reason = raise_below(callback)
+            self.realtime_granted = granted
+        else:
+            self.realtime_granted, self.realtime_reason = False, "not asked for"
 
 
 def _check_headroom(headroom_ms: float, least_ms: float) -> None:

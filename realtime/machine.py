@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 from typing import Any
+
+from realtime.priority import usable_cpus
 
 TELLING_FLAGS = (
     "avx2",
@@ -37,9 +38,7 @@ def describe_machine() -> dict[str, Any]:
 
 def available_cores() -> int:
     """Cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(usable_cpus())
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -9,6 +9,8 @@ from queue import SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
+from realtime.priority import Place, own_place, put
+
 Job = Callable[[], object]
 Work = Callable[[int, int], None]
 """Called with (member, members), once by each thread that takes part."""
@@ -25,11 +27,15 @@ class Partner:
         self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._failure: BaseException | None = None
         self._done = threading.Event()
-        threading.Thread(target=self._serve, name="umt-partner", daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, name="umt-partner", daemon=True)
+        self._thread.start()
+        self._place: Place | None = None
 
     def share(self, work: Work, release: Callable[[], None]) -> None:
         """Run ``work`` on this thread and the partner, or on this one alone if it is taken.
 
+        The partner takes this thread's priority and CPUs: of two threads that wait for one another
+        spinning, one that outranks the other could keep it from ever running.
         release: makes a member stop waiting for another that failed.
         """
         if not self._free.acquire(blocking=False):
@@ -38,6 +44,7 @@ class Partner:
         try:
             self._failure = None
             self._done.clear()
+            self._follow(own_place())
             self._jobs.put(lambda: self._join(work, release))
             try:
                 work(0, 2)
@@ -50,6 +57,12 @@ class Partner:
                 raise self._failure
         finally:
             self._free.release()
+
+    def _follow(self, place: Place) -> None:
+        if place != self._place:
+            assert self._thread.native_id is not None, "a started thread has one"
+            put(self._thread.native_id, place)
+            self._place = place
 
     def _join(self, work: Work, release: Callable[[], None]) -> None:
         try:

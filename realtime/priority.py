@@ -1,10 +1,16 @@
-"""Real-time scheduling of the calling thread, where the system offers and grants it."""
+"""How the system schedules threads: their priority and their CPUs, where it offers a say.
+
+The one place that talks to the scheduler.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
+
+from model.errors import ConfigError
 
 # Room below the callback for a sound server's own threads.
 _STEP_BELOW = 10
@@ -17,6 +23,15 @@ class ThreadPriority:
     realtime: bool
     level: int
     """1 to 99 if real-time, higher first; else 0."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """All that decides when and where a thread runs; two threads of one place never starve."""
+
+    policy: int
+    level: int
+    cpus: frozenset[int]
 
 
 def own_priority() -> ThreadPriority:
@@ -44,3 +59,45 @@ def raise_below(callback: ThreadPriority) -> tuple[bool, str]:
     except OSError as error:
         return False, f"refused: {error.strerror}; allow it with an rtprio limit for your user"
     return True, f"SCHED_FIFO {level}, below the callback's {callback.level}"
+
+
+def usable_cpus() -> frozenset[int]:
+    """The CPUs the calling thread may run on, by number; all where the system does not say."""
+    if sys.platform != "linux":
+        return frozenset(range(os.cpu_count() or 1))
+    return frozenset(os.sched_getaffinity(0))
+
+
+def require_cpus(cpus: Collection[int]) -> None:
+    """Raise ConfigError unless the calling thread could be kept on these CPUs."""
+    if sys.platform != "linux":
+        raise ConfigError(f"threads cannot be kept on CPUs on {sys.platform}; leave --cpus out")
+    usable = usable_cpus()
+    if not cpus or not usable.issuperset(cpus):
+        given, known = (", ".join(map(str, sorted(numbers))) for numbers in (cpus, usable))
+        raise ConfigError(f"cannot run on CPUs {given or 'none'}; choose from {known}")
+
+
+def pin(cpus: Collection[int]) -> None:
+    """Keep the calling thread on these CPUs. Raises ConfigError as ``require_cpus`` does."""
+    require_cpus(cpus)
+    if sys.platform == "linux":
+        os.sched_setaffinity(0, cpus)
+
+
+def own_place() -> Place:
+    """The calling thread's place; under a microsecond, so that it can be asked for every hop."""
+    if sys.platform != "linux":
+        return Place(0, 0, frozenset())
+    policy = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
+    level = os.sched_getparam(0).sched_priority
+    return Place(policy, level, frozenset(os.sched_getaffinity(0)))
+
+
+def put(thread_id: int, place: Place) -> None:
+    """Give a thread, by its native id, a place that the calling thread has."""
+    if sys.platform == "linux":
+        # Only the superuser may take the flag away from a thread that had it once.
+        policy = place.policy | os.SCHED_RESET_ON_FORK
+        os.sched_setscheduler(thread_id, policy, os.sched_param(place.level))
+        os.sched_setaffinity(thread_id, place.cpus)

@@ -9,7 +9,7 @@ import pytest
 
 from model.bundle import Bundle, random_bundle
 from model.config import SILENCE, profile
-from model.errors import BackendUnavailable
+from model.errors import BackendUnavailable, ConfigError
 from numba_kernels import decoder as decoder_kernels
 from numba_kernels import encoder as encoder_kernels
 from realtime.backends import BACKENDS, open_backend, rest_states, warm_up
@@ -77,6 +77,11 @@ def test_nothing_is_compiled_after_the_warm_up(name: str, tiny_bundle: Bundle) -
     decoder.prime(latents, codes, state)
     after = [len(k.signatures) for k in (encoder_kernels.encode, decoder_kernels.decode)]
     assert after == compiled
+
+
+def test_the_reference_has_one_thread(tiny_bundle: Bundle) -> None:
+    with pytest.raises(ConfigError, match="reference backend has one thread, got 2; use one"):
+        open_backend("reference", tiny_bundle, threads=2)
 
 
 @pytest.mark.parametrize(("channels", "sampling"), [(64, 1), (128, 2)])

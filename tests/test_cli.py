@@ -6,21 +6,27 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import soundfile
 import typer
 
 import bridge.console
+import bridge.loading
 import model.bundle
 from bridge import cli
 from bridge.commands import live as live_command
 from bridge.console import working
-from model.bundle import Bundle, Domain, save_bundle
+from bridge.loading import compiling_shown, load_backend
+from model.bundle import Bundle, Domain, random_bundle, save_bundle
+from model.config import profile
 from model.errors import AudioFileError, DataError, UmtError, UnknownDomain
 from tests.command_line import ROOT, start_umt, umt
 from tests.jack import wait_until
@@ -79,6 +85,12 @@ def test_the_version_is_shown() -> None:
         ("live", "--block", "-1"),
         ("live", "--block", "many"),
         ("live", "--osc-port", "65536"),
+        ("live", "--threads", "3"),
+        ("demo", "--threads", "0"),
+        ("live", "--cpus", ""),
+        ("live", "--cpus", "1,,2"),
+        ("live", "--cpus", "all"),
+        ("live", "--cpus", "4096"),
         ("live", "--temperature", "3"),
         ("demo", "--performance", "nowhere.wav"),
         ("data", "prepare", "--wav-dir", "no equals sign"),
@@ -247,6 +259,61 @@ class NoPortAudio:
     def find_spec(self, name: str, *_: object) -> None:
         if name == "sounddevice":
             raise OSError("PortAudio library not found")
+
+
+def test_cpus_that_cannot_be_meant_are_named() -> None:
+    assert "separated by commas, such as 2,3, got '1;2'" in umt("live", "--cpus", "1;2").complaint
+    complaint = umt("live", "--cpus", "0, 4096").complaint
+    assert "4096" in complaint
+    assert "choose from" in complaint or sys.platform != "linux"
+
+
+def test_threads_that_the_network_cannot_use_are_refused(tmp_path: Path) -> None:
+    tiny = profile("tiny")
+    config = replace(tiny, decoder=replace(tiny.decoder, residual_channels=144))
+    save_bundle(random_bundle(config, ("a",)), tmp_path / "bundle")
+    soundfile.write(tmp_path / "in.wav", np.zeros(100), 16000)
+    files = "translate", tmp_path / "in.wav", tmp_path / "out.wav", "--to", "a"
+    options = "--bundle", tmp_path / "bundle", "--threads", 2
+    said = umt(*files, *options)
+    assert said.status == 2
+    assert "144 and 16; use one thread" in said.complaint
+    said = umt(*files, *options, "--backend", "reference")
+    assert said.status == 2
+    assert "the reference backend has one thread" in said.complaint
+
+
+def test_more_threads_than_cores_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bridge.loading, "available_cores", lambda: 1)
+    assert load_backend("numba-int8", tiny_bundle, threads=2).threads == 2
+    warning = "warning: 2 threads on 1 core will be slower than one thread\n"
+    assert capsys.readouterr().err == warning
+    monkeypatch.setattr(bridge.loading, "available_cores", lambda: 2)
+    load_backend("numba-int8", tiny_bundle, threads=2)
+    assert capsys.readouterr().err == ""
+    load_backend("numba-int8", tiny_bundle, threads=2, cpus=[0])
+    assert capsys.readouterr().err == warning
+
+
+def test_compiling_says_so_and_kernels_from_the_cache_say_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bridge.console, "_WORTH_A_LINE_S", 0.0)
+
+    @numba.njit(_nrt=False)
+    def add(one: int, other: int) -> int:
+        return one + other
+
+    with compiling_shown():
+        assert add(1, 2) == 3
+        time.sleep(0.1)
+    assert capsys.readouterr().err.startswith("compiling kernels for this processor, once")
+    with compiling_shown():
+        assert add(3, 4) == 7
+        time.sleep(0.1)
+    assert capsys.readouterr().err == ""
 
 
 def test_live_checks_the_domain_before_any_device(bundle_path: Path) -> None:

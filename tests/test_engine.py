@@ -27,7 +27,7 @@ from realtime.chain import Chain
 from realtime.controls import Controls, Mailbox
 from realtime.engine import Engine
 from realtime.latency import LatencyItem
-from realtime.priority import ThreadPriority, own_priority, raise_below
+from realtime.priority import ThreadPriority, own_priority, raise_below, usable_cpus
 from tests.echo_backend import EchoDecoder, echo_backend, echo_bundle, echo_config
 
 Audio = NDArray[np.float32]
@@ -464,6 +464,46 @@ def test_the_engine_thread_takes_its_place_below_the_callback() -> None:
     assert seen[0] == ThreadPriority(True, 30)
     assert seen[1] == (True, "SCHED_FIFO 20, below the callback's 30")
     assert seen[2] == ThreadPriority(True, 20)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pinning is Linux's")
+def test_threads_that_compute_keep_to_the_cpus_they_are_given(tiny_bundle: Bundle) -> None:
+    every, chosen = usable_cpus(), frozenset({max(usable_cpus())})
+    backend = open_backend("numba-int8", tiny_bundle, threads=2)
+    engine = Engine(tiny_bundle, backend, 48000, 64, cpus=chosen)
+    with running(engine, threaded=True):
+        wait_for(lambda: exchange_once(engine) and engine.meter.hops > 0)
+        for name in ("umt-engine", "umt-partner"):
+            (thread,) = [thread for thread in threading.enumerate() if thread.name == name]
+            assert thread.native_id is not None
+            assert os.sched_getaffinity(thread.native_id) == chosen
+    assert usable_cpus() == every
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pinning is Linux's")
+def test_a_cpu_that_is_not_there_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match="cannot run on CPUs 4096; choose from"):
+        echo_engine(cpus=frozenset({4096}))
+
+
+def test_priority_that_is_not_wanted_is_not_asked_for() -> None:
+    engine, _ = echo_engine(priority=False)
+    with running(engine, threaded=True):
+        wait_for(lambda: exchange_once(engine) and engine.realtime_granted is not None)
+    assert (engine.realtime_granted, engine.realtime_reason) == (False, "not asked for")
+
+
+def test_an_engine_without_audio_uses_no_cpu(tiny_bundle: Bundle) -> None:
+    backend = open_backend("numba-int8", tiny_bundle, threads=2)
+    engine = Engine(tiny_bundle, backend, 48000, 64)
+    with running(engine, threaded=True):
+        wait_for(lambda: exchange_once(engine) and engine.meter.hops > 0)
+        time.sleep(0.2)
+        before = time.process_time()
+        time.sleep(1.0)
+        used = time.process_time() - before
+    # Spinning threads would use a second each.
+    assert used < 0.2
 
 
 def test_an_engine_that_was_refused_leaves_no_thread_behind() -> None:

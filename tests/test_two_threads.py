@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from model.config import DecoderConfig, ModelConfig, profile
 from model.errors import ConfigError
 from realtime.decoder import WEIGHT_TYPES, NumbaDecoder
 from realtime.partner import Partner
+from realtime.priority import Place, ThreadPriority, own_place, pin, raise_below, usable_cpus
 from realtime.stream_encoder import StreamEncoder
 
 ROOT = Path(__file__).parents[1]
@@ -139,6 +141,90 @@ def test_a_partner_that_is_taken_leaves_one_to_work_alone() -> None:
 
     partner.share(outer, lambda: None)
     assert counts == [1]
+
+
+def on_a_thread(work: Callable[[], None]) -> None:
+    """Run ``work`` on a thread of its own, so that its priority and CPUs end with it."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as failure:
+            failures.append(failure)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(timeout=120)
+    assert not thread.is_alive()
+    for failure in failures:
+        raise failure
+
+
+def take_realtime_priority() -> None:
+    """Skips where the system grants none."""
+    granted, reason = raise_below(ThreadPriority(True, 30))
+    if not granted:
+        pytest.skip(f"this system grants no real-time priority: {reason}")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="scheduling is set on Linux alone")
+def test_the_partner_has_the_place_of_whoever_asks() -> None:
+    partner = Partner()
+    places: dict[str, list[Place]] = {"urgent": [], "ordinary": []}
+
+    def share(name: str) -> None:
+        partner.share(lambda _member, _members: places[name].append(own_place()), lambda: None)
+
+    def urgent() -> None:
+        pin({min(usable_cpus())})
+        take_realtime_priority()
+        share("urgent")
+
+    on_a_thread(urgent)
+    share("ordinary")
+    for one, other in places.values():
+        assert one == other
+    assert places["urgent"][0].level == 20
+    assert places["ordinary"][0] == own_place() != places["urgent"][0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="scheduling is set on Linux alone")
+@pytest.mark.parametrize("urgent", [False, True])
+def test_two_threads_on_one_cpu_still_finish(urgent: bool) -> None:
+    config = config_of(32, 32, 32)
+    one, two = pair(config, "int8")
+    rng = np.random.default_rng(9)
+    latents = rng.normal(size=(2, config.latent_channels)).astype(np.float32)
+    uniforms = rng.random(2 * config.hop_samples, dtype=np.float32)
+    expected = one.generate(latents, uniforms, one.initial_state())
+    heard: list[np.ndarray] = []
+
+    def play() -> None:
+        pin({min(usable_cpus())})
+        if urgent:
+            take_realtime_priority()
+        heard.append(two.generate(latents, uniforms, two.initial_state()))
+
+    on_a_thread(play)
+    np.testing.assert_array_equal(heard[0], expected)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="scheduling is set on Linux alone")
+@pytest.mark.parametrize(("wanted", "named"), [({4096}, "4096"), (set(), "none")])
+def test_cpus_that_are_not_there_are_refused(wanted: set[int], named: str) -> None:
+    before = usable_cpus()
+    with pytest.raises(ConfigError, match=f"cannot run on CPUs {named}; choose from "):
+        pin(wanted)
+    assert usable_cpus() == before
+
+
+def test_elsewhere_threads_are_kept_on_no_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(ConfigError, match="cannot be kept on CPUs on darwin; leave --cpus out"):
+        pin({0})
+    assert own_place() == own_place()
+    assert usable_cpus()
 
 
 RACE_HUNT = """

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bridge.commands.options import DEFAULT_BACKEND, BackendOption, BundleOption, SeedOption
+from bridge.commands.options import (
+    DEFAULT_BACKEND,
+    BackendOption,
+    BundleOption,
+    SeedOption,
+    ThreadsOption,
+)
 
 if TYPE_CHECKING:
     from bridge.demo import DemoRun
@@ -34,6 +40,7 @@ def demo(
     ] = None,
     seed: SeedOption = 0,
     backend: BackendOption = DEFAULT_BACKEND,
+    threads: ThreadsOption = 1,
     bundle: BundleOption = None,
 ) -> None:
     """Play a performance through the live engine in real time, with no sound card, and measure it.
@@ -54,7 +61,7 @@ def demo(
     audio, rate = read_performance(performance or example_path())
     require_supported(rate)
     require_place(out / "demo.wav")
-    opened = load_backend(backend, loaded)
+    opened = load_backend(backend, loaded, threads)
     with progress_bar() as progress:
         task = progress.add_task("playing in real time", total=len(audio) / rate)
         run = play_demo(

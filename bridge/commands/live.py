@@ -13,7 +13,9 @@ from bridge.commands.options import (
     BundleOption,
     SeedOption,
     TemperatureOption,
+    ThreadsOption,
 )
+from bridge.commands.usage import UsageError
 
 EPILOG = "Example: umt live --in 'USB Audio' --out 'USB Audio' --to strings --record takes"
 
@@ -65,7 +67,23 @@ def live(
     ] = None,
     seed: SeedOption = 0,
     temperature: TemperatureOption = 1.0,
+    priority: Annotated[
+        bool,
+        typer.Option(
+            "--priority/--no-priority",
+            help="Take real-time priority, below the audio callback's, where it is granted.",
+        ),
+    ] = True,
+    cpus: Annotated[
+        str | None,
+        typer.Option(
+            "--cpus",
+            metavar="LIST",
+            help="Keep what computes on these CPUs, such as 2,3 (Linux).  [default: any]",
+        ),
+    ] = None,
     backend: BackendOption = DEFAULT_BACKEND,
+    threads: ThreadsOption = 1,
     bundle: BundleOption = None,
 ) -> None:
     """Translate live, from one sound device to another, until Ctrl-C.
@@ -81,6 +99,7 @@ def live(
     from realtime.controls import Controls
     from realtime.resample import SUPPORTED_RATES
 
+    chosen = None if cpus is None else _cpus(cpus)
     loaded = load_bundle(bundle)
     controls = Controls(domain=domain_index(loaded, to), temperature=temperature)
     source, sink = find_device(input_, "input"), find_device(output, "output")
@@ -90,5 +109,21 @@ def live(
             f"--rate must be one of {', '.join(map(str, SUPPORTED_RATES))}, got {rate}"
         )
     stream = StreamSettings(source, sink, rate, block)
-    settings = LiveSettings(stream, controls, osc_port, record, seed)
-    play(loaded, load_backend(backend, loaded), settings)
+    settings = LiveSettings(stream, controls, osc_port, record, seed, priority, chosen)
+    play(loaded, load_backend(backend, loaded, threads, chosen), settings)
+
+
+def _cpus(given: str) -> frozenset[int]:
+    """CPU numbers, separated by commas. Raises UsageError for anything else, or CPUs not usable."""
+    from model.errors import ConfigError
+    from realtime.priority import require_cpus
+
+    parts = [part.strip() for part in given.split(",")]
+    if not all(part.isascii() and part.isdecimal() for part in parts):
+        raise UsageError(f"--cpus takes numbers separated by commas, such as 2,3, got {given!r}")
+    chosen = frozenset(map(int, parts))
+    try:
+        require_cpus(chosen)
+    except ConfigError as error:
+        raise UsageError(f"--cpus {given}: {error}") from error
+    return chosen

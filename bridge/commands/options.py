@@ -19,6 +19,16 @@ BackendOption = Annotated[
         "--backend", metavar="NAME", help="Decoder: numba-int8, numba-float32 or reference."
     ),
 ]
+ThreadsOption = Annotated[
+    int,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        min=1,
+        max=2,
+        help="Threads that compute: 2 pays where a layer has 128 channels, as in the paper's.",
+    ),
+]
 SeedOption = Annotated[
     int,
     typer.Option(

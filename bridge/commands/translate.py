@@ -14,6 +14,7 @@ from bridge.commands.options import (
     BundleOption,
     SeedOption,
     TemperatureOption,
+    ThreadsOption,
 )
 from bridge.commands.usage import UsageError
 
@@ -36,6 +37,7 @@ def translate(
     seed: SeedOption = 0,
     temperature: TemperatureOption = 1.0,
     backend: BackendOption = DEFAULT_BACKEND,
+    threads: ThreadsOption = 1,
     bundle: BundleOption = None,
 ) -> None:
     """Translate a sound file into another domain: mono, as long and at the same rate as IN.
@@ -55,7 +57,7 @@ def translate(
     controls = Controls(domain=domain_index(network, to), temperature=temperature)
     if len(pairs) == 1:
         require_translatable(*pairs[0])
-    with Chain(network, load_backend(backend, network), controls=controls) as chain:
+    with Chain(network, load_backend(backend, network, threads), controls=controls) as chain:
         _translate_all(pairs, chain, seed)
 
 
