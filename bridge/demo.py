@@ -25,6 +25,7 @@ from realtime.backends import Backend
 from realtime.controls import Controls, Mailbox
 from realtime.engine import Engine
 from realtime.meter import Meter
+from realtime.partner import processor_time
 
 Audio = NDArray[np.float32]
 Advance = Callable[[float], None]
@@ -47,7 +48,7 @@ class HopLog(Meter):
         self.ended_at = np.zeros(most_hops)
         """``perf_counter`` at its end."""
         self.cpu_s = np.zeros(most_hops)
-        """Processor time of the engine's thread until then."""
+        """Processor time of the engine's thread and its partner until then."""
         self.switched: list[tuple[float, float]] = []
         """When each new domain was heard alone, in seconds of the performance, and the time its
         priming and crossfade took."""
@@ -57,7 +58,7 @@ class HopLog(Meter):
         if self.hops < self.most_hops:
             self.seconds[self.hops] = seconds
             self.ended_at[self.hops] = time.perf_counter()
-            self.cpu_s[self.hops] = time.thread_time()
+            self.cpu_s[self.hops] = processor_time()
         super().count_hop(seconds)
 
     def count_switch(self, seconds: float) -> None:
@@ -97,7 +98,8 @@ class DemoRun:
     osc: dict[str, Any]
     late_blocks: int
     cpu_share: float
-    """Share of one core that the engine's thread used, from its first hop to its last."""
+    """Share of one core that the engine's threads used, from the first hop to the last."""
+    threads: int
     realtime_granted: bool
     realtime_reason: str
 
@@ -170,6 +172,7 @@ def play_demo(
         osc=osc.counts.to_dict(),
         late_blocks=player.late_blocks,
         cpu_share=_cpu_share(log, count),
+        threads=backend.threads,
         realtime_granted=bool(engine.realtime_granted),
         realtime_reason=engine.realtime_reason,
     )
@@ -210,7 +213,7 @@ def _switches(
 
 
 def _cpu_share(log: HopLog, hops: int) -> float:
-    """Processor time by audio time: of everything the engine's thread does, hop after hop."""
+    """Processor time by audio time: of everything the engine's threads do, hop after hop."""
     if hops < 2:
         return 0.0
     return float(log.cpu_s[hops - 1] - log.cpu_s[0]) / ((hops - 1) * log.hop_s)

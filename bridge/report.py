@@ -17,7 +17,7 @@ from realtime.meter import percentile
 
 SCHEMA = 1
 X_REAL_TIME = (
-    "audio time / processor time of the engine's thread: resampling, encoding, generating, "
+    "audio time / processor time of the engine's threads: resampling, encoding, generating, "
     "mixing and waking up; priming for a domain switch runs on a thread of its own"
 )
 HOP_TIME = "wall-clock time to encode and generate one hop, in the order they were played"
@@ -48,6 +48,7 @@ def as_json(run: DemoRun, bundle: Bundle, backend: str, seed: int) -> dict[str, 
             "manifest_sha256": _manifest_hash(bundle.path),
             "domains": list(bundle.domain_names),
             "backend": backend,
+            "threads": run.threads,
             "seed": seed,
         },
         "stream": {
@@ -107,7 +108,8 @@ def sentences(run: DemoRun) -> list[str]:
     """Speed, switches and trouble in words."""
     lines = [
         f"speed: {run.x_real_time:.1f}x real time on one core "
-        f"(the engine's thread used {100 * run.cpu_share:.0f} % of it)"
+        f"(the engine's {'thread' if run.threads == 1 else 'threads'} used "
+        f"{100 * run.cpu_share:.0f} % of it)"
     ]
     for switch in run.switches:
         if switch.complete_s is None or switch.engine_ms is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
@@ -27,6 +28,8 @@ class Partner:
         self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._failure: BaseException | None = None
         self._done = threading.Event()
+        self.cpu_s = 0.0
+        """Processor time spent so far, up to the end of the latest work."""
         self._thread = threading.Thread(target=self._serve, name="umt-partner", daemon=True)
         self._thread.start()
         self._place: Place | None = None
@@ -71,6 +74,7 @@ class Partner:
             self._failure = failure
             release()
         finally:
+            self.cpu_s = time.thread_time()
             self._done.set()
 
     def _serve(self) -> None:
@@ -89,6 +93,11 @@ def shared_partner() -> Partner:
         if _partner is None:
             _partner = Partner()
         return _partner
+
+
+def processor_time() -> float:
+    """Processor time in seconds of this thread and the partner, if there is one."""
+    return time.thread_time() + (0.0 if _partner is None else _partner.cpu_s)
 
 
 def run_together(work: Work, turns: NDArray[np.int64], threads: int) -> None:

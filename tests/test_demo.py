@@ -140,6 +140,7 @@ def test_results_say_where_and_with_what(results: dict[str, Any]) -> None:
     assert results["network"]["domains"] == ["a", "b", "c"]
     assert len(results["network"]["manifest_sha256"]) == 64
     assert results["network"]["backend"] == "numba-int8"
+    assert results["network"]["threads"] == 1
 
 
 def test_the_picture_is_a_picture(folder: Path, said: Said) -> None:
@@ -170,6 +171,14 @@ def test_an_engine_that_stops_is_a_failure(folder: Path, monkeypatch: pytest.Mon
     assert said.status == 1
     assert "the engine stopped: RuntimeError('a bug')" in said.complaint
     assert not (folder / "stopped").exists()
+
+
+def test_two_threads_are_reported_and_their_processor_time_counted(tiny_bundle: Bundle) -> None:
+    audio, rate = read_performance(example_path(), 0.5)
+    backend = open_backend("numba-int8", tiny_bundle, threads=2)
+    run = play_demo(tiny_bundle, backend, audio, rate, seed=0, advance=lambda seconds: None)
+    assert as_json(run, tiny_bundle, "numba-int8", 0)["network"]["threads"] == 2
+    assert "the engine's threads used" in "".join(bridge.report.sentences(run))
 
 
 def test_an_interruption_writes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

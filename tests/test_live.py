@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,16 +17,21 @@ from numpy.typing import NDArray
 
 import bridge.audio
 import bridge.devices
+import bridge.live
 import bridge.recorder
 from bridge.audio import DuplexStream, StreamCallback, StreamSettings
 from bridge.devices import Device, DeviceLost, find_device
-from bridge.live import _closing, _ending
+from bridge.live import LiveSettings, _closing, _ending
 from bridge.recorder import Recorder
 from bridge.status import StatusLine
+from model.bundle import Bundle, save_bundle
 from model.errors import AudioDeviceError, AudioFileError, UmtError
+from realtime.backends import Backend
 from realtime.controls import Mailbox
 from realtime.engine import Engine
 from realtime.latency import LatencyItem
+from realtime.priority import usable_cpus
+from tests.command_line import umt
 from tests.echo_backend import echo_backend, echo_bundle, echo_config
 
 Audio = NDArray[np.float32]
@@ -442,3 +448,21 @@ def test_the_status_line_is_drawn_or_written(
     shown = capsys.readouterr().err
     assert "echo1 | in -120.0 dB | out -120.0 dB | hop p99 0.0 of 5 ms" in shown
     assert f"latency {1e3 * engine.delay_s + 10:.1f} ms" in shown
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pinning is Linux's")
+def test_threads_priority_and_cpus_reach_the_session(
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    played: list[tuple[Backend, LiveSettings]] = []
+    device = Device(0, "a device", 1, 48000.0)
+    monkeypatch.setattr(bridge.devices, "find_device", lambda *_: device)
+    monkeypatch.setattr(bridge.live, "play", lambda _, *given: played.append(given))
+    save_bundle(tiny_bundle, tmp_path)
+    cpus = ",".join(map(str, usable_cpus()))
+    options = "--threads", 2, "--no-priority", "--cpus", cpus
+    for given in (options, ()):
+        assert umt("live", "--bundle", tmp_path, *given).status == 0
+    (chosen, settings), (usual, unset) = played
+    assert (chosen.threads, settings.priority, settings.cpus) == (2, False, usable_cpus())
+    assert (usual.threads, unset.priority, unset.cpus) == (1, True, None)

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ import bridge.loading
 from bridge import files
 from bridge.files import Translation, translate_file
 from bridge.soundfiles import SoundReader, new_sound
-from model.bundle import Bundle, default_bundle_path, save_bundle
+from model.bundle import Bundle, default_bundle_path, random_bundle, save_bundle
+from model.config import profile
 from model.errors import AudioFileError
 from realtime.backends import open_backend
 from realtime.chain import Chain
@@ -369,6 +371,22 @@ class TestRefusals:
         source, empty = sound(self.folder / "in.wav"), sound(self.folder / "empty.wav", 0)
         for one, other in ((source, source / "o.wav"), (empty, self.folder / "o.wav")):
             assert "internal error" not in self.translate(one, other, "--to", "a").complaint
+
+    def test_two_threads_sound_like_one(self) -> None:
+        tiny = profile("tiny")
+        # Channels from which two threads sample together.
+        decoder = replace(tiny.decoder, residual_channels=128, skip_channels=64, head_channels=32)
+        save_bundle(random_bundle(replace(tiny, decoder=decoder), ("a",)), self.folder / "wide")
+        source = sound(self.folder / "in.wav", frames=8193)
+        for threads in (1, 2):
+            said = umt(
+                "translate", source, self.folder / f"{threads}.wav", "--to", "a",
+                "--bundle", self.folder / "wide", "--threads", threads,
+            )  # fmt: skip
+            assert said.status == 0, said.err
+        one, two = (soundfile.read(self.folder / f"{threads}.wav")[0] for threads in (1, 2))
+        assert one.any()
+        np.testing.assert_array_equal(two, one)
 
     def test_a_rate_the_format_cannot_hold(self) -> None:
         source = sound(self.folder / "in.wav", rate=96000)

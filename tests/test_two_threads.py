@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from model.bundle import random_bundle
 from model.config import DecoderConfig, ModelConfig, profile
 from model.errors import ConfigError
 from realtime.decoder import WEIGHT_TYPES, NumbaDecoder
-from realtime.partner import Partner
+from realtime.partner import Partner, processor_time, shared_partner
 from realtime.priority import Place, ThreadPriority, own_place, pin, raise_below, usable_cpus
 from realtime.stream_encoder import StreamEncoder
 
@@ -141,6 +142,21 @@ def test_a_partner_that_is_taken_leaves_one_to_work_alone() -> None:
 
     partner.share(outer, lambda: None)
     assert counts == [1]
+
+
+def test_processor_time_counts_the_partner() -> None:
+    done: list[int] = []
+
+    def toil(member: int, _members: int) -> None:
+        started = time.thread_time()
+        while member == 1 and time.thread_time() < started + 0.1:
+            done.append(member)
+
+    before, own = processor_time(), time.thread_time()
+    shared_partner().share(toil, lambda: None)
+    own = time.thread_time() - own
+    assert done, "the partner was taken"
+    assert 0.1 <= processor_time() - before - own < 0.2
 
 
 def on_a_thread(work: Callable[[], None]) -> None:
