@@ -1,4 +1,8 @@
-"""The decoder as plain numba loops: what the compiler makes of them without SIMD types."""
+"""The decoder as plain numba loops: what the compiler makes of them without SIMD types.
+
+Weights lie by columns, so that the inner loop runs over rows: the compiler vectorises that without
+being allowed to reorder sums. Four columns at a time halve the traffic of the sums.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +18,35 @@ from model.config import LEVELS, SILENCE, ModelConfig
 from model.interface import Codes, Latents
 from model.weights import Weights
 
-# Sums may be reordered: without that, a dot product is not vectorised at all.
-_FAST = {"reassoc", "contract", "nsz"}
+_ONE, _TWO = np.float32(1.0), np.float32(2.0)
 
 
-@numba.njit(nogil=True, fastmath=_FAST, error_model="numpy")
-def _add_product(out: Any, matrix: Any, vector: Any) -> None:
-    for row in range(matrix.shape[0]):
-        total = np.float32(0.0)
-        for k in range(matrix.shape[1]):
-            total += matrix[row, k] * vector[k]
-        out[row] += total
+@numba.njit(nogil=True, fastmath={"contract"}, error_model="numpy")
+def _add_product(out: Any, columns: Any, vector: Any) -> None:
+    """Add a matrix (depth, rows), depth a multiple of 4, times a vector."""
+    for k in range(0, columns.shape[0], 4):
+        first, second, third, fourth = vector[k], vector[k + 1], vector[k + 2], vector[k + 3]
+        for row in range(columns.shape[1]):
+            out[row] += (
+                columns[k, row] * first
+                + columns[k + 1, row] * second
+                + columns[k + 2, row] * third
+                + columns[k + 3, row] * fourth
+            )
+
+
+@numba.njit(nogil=True, error_model="numpy")
+def _gate(gated: Any, sums: Any) -> None:
+    for c in range(len(gated)):
+        # tanh by the exponential that the sigmoid needs too; it may overflow to infinity.
+        tone = _TWO / (_ONE + math.exp(-_TWO * sums[c])) - _ONE
+        gated[c] = tone / (_ONE + math.exp(-sums[len(gated) + c]))
+
+
+@numba.njit(nogil=True, error_model="numpy")
+def _rectify(values: Any) -> None:
+    for i in range(len(values)):
+        values[i] = max(values[i], np.float32(0.0))
 
 
 @numba.njit(nogil=True, error_model="numpy")
@@ -48,14 +70,16 @@ def _decode(
     """Walk over ``codes``: drawn where there are uniforms, otherwise given and scored."""
     past, current, output, output_bias = layers
     embedding, hidden_weight, logits_weight, logits_bias = head
-    channels = past.shape[2]
+    channels = past.shape[1]
     queues = np.zeros((dilations.sum(), channels), np.float32)
-    gate, gated = np.empty(2 * channels, np.float32), np.empty(channels, np.float32)
-    skip = np.empty(output.shape[1] - channels, np.float32)
-    cumulative = np.empty(len(logits_bias), np.float32)
+    signal, gated = np.empty(channels, np.float32), np.empty(channels, np.float32)
+    gate, out = np.empty(2 * channels, np.float32), np.empty(output.shape[2], np.float32)
+    skip = np.empty(len(out) - channels, np.float32)
+    hidden = np.empty(hidden_weight.shape[1], np.float32)
+    logits, cumulative = np.empty(LEVELS, np.float32), np.empty(LEVELS, np.float32)
     code = SILENCE
     for at in range(len(codes)):
-        signal = embedding[code].copy()
+        signal[:] = embedding[code]
         skip[:] = 0.0
         first = 0
         for i in range(len(dilations)):
@@ -65,16 +89,17 @@ def _decode(
             _add_product(gate, past[i], queued)
             _add_product(gate, current[i], signal)
             queued[:] = signal
-            for c in range(channels):
-                gated[c] = math.tanh(gate[c]) / (1 + math.exp(-gate[channels + c]))
-            out = output_bias[i].copy()
+            _gate(gated, gate)
+            out[:] = output_bias[i]
             _add_product(out, output[i], gated)
             signal += out[:channels]
             skip += out[channels:]
-        hidden = head_conditions[at // hop].copy()
-        _add_product(hidden, hidden_weight, np.maximum(skip, np.float32(0.0)))
-        logits = logits_bias.copy()
-        _add_product(logits, logits_weight, np.maximum(hidden, np.float32(0.0)))
+        _rectify(skip)
+        hidden[:] = head_conditions[at // hop]
+        _add_product(hidden, hidden_weight, skip)
+        _rectify(hidden)
+        logits[:] = logits_bias
+        _add_product(logits, logits_weight, hidden)
         if len(uniforms):
             codes[at] = _draw(logits, cumulative, uniforms[at])
         else:
@@ -82,19 +107,28 @@ def _decode(
         code = codes[at]
 
 
-class NumbaLoops:
+class LoopsDecoder:
     """See ``baselines.Baseline``."""
+
+    threads = 1
 
     def __init__(self, config: ModelConfig, weights: Weights) -> None:
         indices = range(len(config.decoder.dilations))
 
-        def stacked(name: str) -> NDArray[np.float32]:
-            return np.stack([weights[f"layers.{i}.{name}"] for i in indices])
+        def by_columns(name: str) -> NDArray[np.float32]:
+            return np.stack(
+                [np.ascontiguousarray(weights[f"layers.{i}.{name}"].T) for i in indices]
+            )
 
-        names = ("past.weight", "current.weight", "output.weight", "output.bias")
-        self._layers = tuple(stacked(name) for name in names)
-        head = ("embedding.weight", "head.hidden.weight", "head.logits.weight", "head.logits.bias")
-        self._head = tuple(weights[name] for name in head)
+        biases = np.stack([weights[f"layers.{i}.output.bias"] for i in indices])
+        products = ("past.weight", "current.weight", "output.weight")
+        self._layers = (*map(by_columns, products), biases)
+        self._head = (
+            weights["embedding.weight"],
+            np.ascontiguousarray(weights["head.hidden.weight"].T),
+            np.ascontiguousarray(weights["head.logits.weight"].T),
+            weights["head.logits.bias"],
+        )
         self._dilations = np.array(config.decoder.dilations)
         self._conditions = Conditions(config, weights)
         self._hop = config.hop_samples

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from benchmarks.baselines import BASELINES, Baseline, missing_packages, open_baseline
-from benchmarks.roofline import Roofline, peak_macs_per_s, read_bytes_per_s, roofline
+from benchmarks.baselines import BASELINES, Baseline, missing_packages, open_baselines
+from benchmarks.commit import current_commit
+from benchmarks.roofline import Limits, Roofline, roofline
 from benchmarks.shapes import (
     decoder_bytes,
     decoder_macs,
@@ -23,10 +21,13 @@ from benchmarks.shapes import (
     encoder_macs,
     encoder_shape,
 )
+from benchmarks.timing import Job, Progress, hop_statistics, rates, silent, warm_up
 from model.bundle import random_bundle
 from model.config import SAMPLE_RATE, ModelConfig
+from model.errors import ConfigError
 from numba_kernels import decoder as decoder_kernel
-from realtime.backends import open_backend
+from numba_kernels.simd import VECTOR
+from realtime.backends import SHARED_CHANNELS, open_backend
 from realtime.chain import Chain
 from realtime.decoder import NumbaDecoder
 from realtime.machine import describe_machine
@@ -34,9 +35,11 @@ from realtime.machine import describe_machine
 AHEAD = decoder_kernel.AHEAD
 """Samples whose past taps the decoder computes at once."""
 
-_BASELINE_S = 0.3
-_BASELINE_RUNS = 3
-_PERCENTILES = (50, 95, 99)
+# Audio in one piece of a run: between pieces, progress may be shown.
+_PIECE_S = 1.0
+_BASELINE_S = 0.15
+_TRIAL_SAMPLES = 16
+_OURS = "ours"
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,15 @@ class Effort:
 
 @dataclass(frozen=True)
 class BaselineRate:
-    """The same decoder by other means, in the same run; rates in samples per second."""
+    """The same decoder by other means, float32, in turn with ours; in samples per second."""
 
     samples_per_s: float
     min: float
     max: float
     ratio: float
     """Ours over theirs."""
+    threads: int
+    """Those it is fastest with, at most as many as ours."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,60 @@ class Measurement:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
+@dataclass(frozen=True)
+class _Subject:
+    """What is measured; made before it is, so that the commit is the one that runs."""
+
+    part: str
+    shape: str
+    dtype: str
+    threads: int
+    streams: int
+    macs: int
+    """Multiply-adds of one sample."""
+    commit: str = field(default_factory=current_commit)
+
+    def measured(self, found: Sequence[float], bound: Roofline, **more: Any) -> Measurement:
+        middle = median(found)
+        return Measurement(
+            commit=self.commit,
+            machine=describe_machine(),
+            part=self.part,
+            shape=self.shape,
+            backend=f"numba-{self.dtype}",
+            dtype=self.dtype,
+            threads=self.threads,
+            streams=self.streams,
+            runs=len(found),
+            samples_per_s=round(middle, 1),
+            samples_per_s_min=round(min(found), 1),
+            samples_per_s_max=round(max(found), 1),
+            x_realtime=round(middle / SAMPLE_RATE, 3),
+            gmac_per_s=round(middle * self.macs / 1e9, 2),
+            roofline=bound,
+            fraction_of_roofline=round(middle / bound.floor_samples_per_s, 3),
+            **more,
+        )
+
+
+def sampling_threads(config: ModelConfig, asked: int | None = None) -> int:
+    """Threads to sample with: as asked, or else as the engine would where it has two.
+
+    Raises ConfigError if the decoder's channels do not divide among them.
+    """
+    decoder = config.decoder
+    unit = 2 * VECTOR
+    divides = decoder.residual_channels % unit == 0 == decoder.skip_channels % unit
+    if asked is None:
+        return 2 if divides and decoder.residual_channels >= SHARED_CHANNELS else 1
+    if asked > 1 and not divides:
+        raise ConfigError(
+            f"two threads need residual and skip channels in multiples of {unit}, "
+            f"got {decoder_shape(decoder)}; use --threads 1"
+        )
+    return asked
+
+
 def measure_decoder(
     config: ModelConfig,
     *,
@@ -99,45 +158,29 @@ def measure_decoder(
     streams: int = 1,
     effort: Effort | None = None,
     baselines: Sequence[str] = (),
+    progress: Progress = silent,
 ) -> Measurement:
     """Sampling of one decoder with random weights, each stream after the other.
 
-    baselines: names of those to measure too; they have one stream. One whose packages are not
-    installed is left out, see ``missing_packages``. Half of our own runs come after theirs, so
-    that a machine that drifts favours nobody.
+    baselines: names of those to measure too, in turn with ours; they have one stream. One whose
+    packages are not installed is left out, see ``missing_packages``.
     """
     effort = effort or Effort()
-    bundle = random_bundle(config, domains=("a",))
-    decoder = NumbaDecoder(config, bundle.decoders["a"], dtype, threads)
-    states = [decoder.initial_state() for _ in range(streams)]
-    latents, uniforms = _decoder_inputs(config, effort.seconds)
-
-    def decode() -> int:
-        return sum(len(decoder.generate(latents, uniforms, state)) for state in states)
-
-    weight_bytes = decoder_bytes(config, dtype, AHEAD)
-    bound = _bound(dtype, threads, decoder_macs(config), weight_bytes)
-    later = effort.runs // 2 if baselines else 0
-    measured = rates(decode, effort.runs - later)
-    theirs = {}
-    for name in baselines:
-        if not missing_packages(name):
-            with open_baseline(name, config, bundle.decoders["a"], threads) as baseline:
-                theirs[name] = baseline_rates(baseline, config)
-    if later:
-        measured += rates(decode, later)
-    others = {name: _baseline_rate(rate, median(measured)) for name, rate in theirs.items()}
-    return _measurement(
-        "decode",
-        decoder_shape(config.decoder),
-        f"numba-{dtype}",
-        dtype,
-        (threads, streams),
-        decoder_macs(config),
-        measured,
-        bound,
-        baselines=others,
-    )
+    shape = decoder_shape(config.decoder)
+    subject = _Subject("decode", shape, dtype, threads, streams, decoder_macs(config))
+    weights = random_bundle(config, domains=("a",)).decoders["a"]
+    ours = _our_decoder(NumbaDecoder(config, weights, dtype, threads), streams, effort.seconds)
+    limits = _decoder_limits(config, dtype, threads)
+    names = [name for name in baselines if not missing_packages(name)]
+    with open_baselines(names, config, weights, threads) as others:
+        jobs = {_OURS: ours} | {name: _their_job(b, config) for name, b in others.items()}
+        limits.measure()
+        warm_up(ours)
+        found = rates(jobs, effort.runs, progress)
+        limits.measure()
+    middle = median(found[_OURS])
+    rows = {name: _baseline_rate(found[name], middle, b.threads) for name, b in others.items()}
+    return subject.measured(found[_OURS], _decoder_bound(limits, config), baselines=rows)
 
 
 def measure_encoder(
@@ -147,30 +190,26 @@ def measure_encoder(
     threads: int = 1,
     streams: int = 1,
     effort: Effort | None = None,
+    progress: Progress = silent,
 ) -> Measurement:
     """The streaming encoder, hop by hop, each stream after the other."""
     effort = effort or Effort()
+    shape = encoder_shape(config.encoder)
+    subject = _Subject("encode", shape, dtype, threads, streams, encoder_macs(config))
     backend = open_backend(f"numba-{dtype}", random_bundle(config, domains=("a",)), threads)
     states = [backend.encoder.initial_state() for _ in range(streams)]
     audio = _audio(config, effort.seconds)
 
-    def encode() -> int:
+    def encode() -> Iterator[int]:
         for state in states:
-            for hop in audio:
-                backend.encoder.encode(hop, state)
-        return streams * audio.size
+            for piece in _pieces(config, audio):
+                for hop in piece:
+                    backend.encoder.encode(hop, state)
+                yield piece.size
 
-    bound = _bound(dtype, threads, encoder_macs(config), encoder_bytes(config, dtype))
-    return _measurement(
-        "encode",
-        encoder_shape(config.encoder),
-        backend.name,
-        dtype,
-        (threads, streams),
-        encoder_macs(config),
-        rates(encode, effort.runs),
-        bound,
-    )
+    limits = _encoder_limits(config, dtype, threads)
+    found = _bounded_rates(Job(streams * audio.size, encode), effort.runs, progress, limits)
+    return subject.measured(found, _encoder_bound(limits, config))
 
 
 def measure_chain(
@@ -180,73 +219,44 @@ def measure_chain(
     threads: int = 1,
     streams: int = 1,
     effort: Effort | None = None,
+    progress: Progress = silent,
 ) -> Measurement:
     """The whole signal path at 16 kHz, in blocks of one hop, each stream after the other."""
     effort = effort or Effort()
+    shape = f"{encoder_shape(config.encoder)}+{decoder_shape(config.decoder)}"
+    macs = decoder_macs(config) + encoder_macs(config)
+    subject = _Subject("chain", shape, dtype, threads, streams, macs)
     bundle = random_bundle(config, domains=("a",))
     backend = open_backend(f"numba-{dtype}", bundle, threads)
     chains = [Chain(bundle, backend) for _ in range(streams)]
     audio = _audio(config, effort.seconds)
     hop_s: list[float] = []
+    cpu_s: list[float] = []
 
-    def translate() -> int:
+    def translate() -> Iterator[int]:
         for chain in chains:
-            for hop in audio:
-                started = time.perf_counter()
-                chain.process(hop)
-                hop_s.append(time.perf_counter() - started)
-        return streams * audio.size
+            for piece in _pieces(config, audio):
+                started_cpu = time.process_time()
+                for hop in piece:
+                    started = time.perf_counter()
+                    chain.process(hop)
+                    hop_s.append(time.perf_counter() - started)
+                cpu_s.append(time.process_time() - started_cpu)
+                yield piece.size
 
-    bound = _chain_bound(config, dtype, threads)
-    translate()
+    job = Job(streams * audio.size, translate)
+    warm_up(job)
     hop_s.clear()
-    started_cpu = time.process_time()
-    measured = rates(translate, effort.runs, warm_up=False)
-    audio_s = effort.runs * streams * audio.size / SAMPLE_RATE
-    return _measurement(
-        "chain",
-        f"{encoder_shape(config.encoder)}+{decoder_shape(config.decoder)}",
-        backend.name,
-        dtype,
-        (threads, streams),
-        decoder_macs(config) + encoder_macs(config),
-        measured,
-        bound,
+    cpu_s.clear()
+    decoder = _decoder_limits(config, dtype, threads)
+    encoder = _encoder_limits(config, dtype, threads)
+    found = _bounded_rates(job, effort.runs, progress, decoder, encoder)
+    return subject.measured(
+        found,
+        _one_after_the_other(_decoder_bound(decoder, config), _encoder_bound(encoder, config)),
         hop_ms=hop_statistics(hop_s) | {"hop": 1000 * config.hop_s},
-        core_share=round((time.process_time() - started_cpu) / audio_s, 4),
+        core_share=round(sum(cpu_s) * SAMPLE_RATE / (effort.runs * job.samples), 4),
     )
-
-
-def rates(run: Callable[[], int], runs: int, *, warm_up: bool = True) -> list[float]:
-    """Samples per second of each of ``runs`` calls, by default after one that is not counted."""
-    if warm_up:
-        run()
-    measured = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        samples = run()
-        measured.append(samples / (time.perf_counter() - started))
-    return measured
-
-
-def baseline_rates(baseline: Baseline, config: ModelConfig) -> list[float]:
-    """Samples per second of a few runs that are as long as it takes to time them."""
-    latents, uniforms = _decoder_inputs(config, config.hop_s)
-    # Once to compile, once to see how fast it is.
-    baseline.generate(latents, uniforms)
-    started = time.perf_counter()
-    baseline.generate(latents, uniforms)
-    hops = max(1, math.ceil(_BASELINE_S / (time.perf_counter() - started)))
-    latents, uniforms = _decoder_inputs(config, hops * config.hop_s)
-    run = baseline.generate
-    return rates(lambda: len(run(latents, uniforms)), _BASELINE_RUNS, warm_up=False)
-
-
-def hop_statistics(seconds: Sequence[float]) -> dict[str, float]:
-    """Percentiles and maximum, in ms."""
-    values = np.percentile(seconds, _PERCENTILES)
-    known = {f"p{p}": float(v) for p, v in zip(_PERCENTILES, values, strict=True)}
-    return {name: round(1000 * value, 4) for name, value in (known | {"max": max(seconds)}).items()}
 
 
 def skipped_baselines() -> dict[str, str]:
@@ -255,69 +265,79 @@ def skipped_baselines() -> dict[str, str]:
     return {name: f"needs {' and '.join(m)}" for name, m in missing.items() if m}
 
 
-def current_commit() -> str:
-    """The commit measured, marked if the tree differs from it; 'unknown' outside a checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        done = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
+def _our_decoder(decoder: NumbaDecoder, streams: int, seconds: float) -> Job:
+    config = decoder.config
+    latents, uniforms = _decoder_inputs(config, seconds)
+    states = [decoder.initial_state() for _ in range(streams)]
+
+    def decode() -> Iterator[int]:
+        for state in states:
+            draws = uniforms.reshape(len(latents), -1)
+            pairs = zip(_pieces(config, latents), _pieces(config, draws), strict=True)
+            for some_latents, some_draws in pairs:
+                yield len(decoder.generate(some_latents, some_draws.ravel(), state))
+
+    return Job(streams * len(uniforms), decode)
 
 
-def _measurement(
-    part: str,
-    shape: str,
-    backend: str,
-    dtype: str,
-    threads_streams: tuple[int, int],
-    macs: int,
-    measured: Sequence[float],
-    bound: Roofline,
-    **more: Any,
-) -> Measurement:
-    middle = median(measured)
-    threads, streams = threads_streams
-    return Measurement(
-        commit=current_commit(),
-        machine=describe_machine(),
-        part=part,
-        shape=shape,
-        backend=backend,
-        dtype=dtype,
-        threads=threads,
-        streams=streams,
-        runs=len(measured),
-        samples_per_s=round(middle, 1),
-        samples_per_s_min=round(min(measured), 1),
-        samples_per_s_max=round(max(measured), 1),
-        x_realtime=round(middle / SAMPLE_RATE, 3),
-        gmac_per_s=round(middle * macs / 1e9, 2),
-        roofline=bound,
-        fraction_of_roofline=round(middle / bound.floor_samples_per_s, 3),
-        **more,
-    )
+def _their_job(baseline: Baseline, config: ModelConfig) -> Job:
+    """A run as long as it takes to time it, from silence; its last hop may be cut short."""
+    latents, uniforms = _decoder_inputs(config, config.hop_s)
+    started = time.perf_counter()
+    trial = len(baseline.generate(latents, uniforms[:_TRIAL_SAMPLES]))
+    samples = max(trial, round(trial * _BASELINE_S / (time.perf_counter() - started)))
+    latents, uniforms = _decoder_inputs(config, samples / SAMPLE_RATE + config.hop_s)
+
+    def decode() -> Iterator[int]:
+        yield len(baseline.generate(latents, uniforms[:samples]))
+
+    return Job(samples, decode)
 
 
-def _baseline_rate(measured: Sequence[float], ours: float) -> BaselineRate:
-    middle = median(measured)
+def _bounded_rates(job: Job, runs: int, progress: Progress, *limits: Limits) -> list[float]:
+    """Samples per second of each run, the limits being measured before and after."""
+    warm_up(job)
+    for limit in limits:
+        limit.measure()
+    found = rates({_OURS: job}, runs, progress)[_OURS]
+    for limit in limits:
+        limit.measure()
+    return found
+
+
+def _baseline_rate(found: Sequence[float], ours: float, threads: int) -> BaselineRate:
+    middle = median(found)
     return BaselineRate(
-        round(middle, 1), round(min(measured), 1), round(max(measured), 1), round(ours / middle, 2)
+        round(middle, 1),
+        round(min(found), 1),
+        round(max(found), 1),
+        round(ours / middle, 2),
+        threads,
     )
 
 
-def _bound(dtype: str, threads: int, macs: int, weight_bytes: float) -> Roofline:
-    # The size that one thread reads over and over decides which cache it comes from.
-    bandwidth = read_bytes_per_s(round(weight_bytes), threads)
-    return roofline(macs, weight_bytes, peak_macs_per_s(dtype, threads), bandwidth)
+def _decoder_limits(config: ModelConfig, dtype: str, threads: int) -> Limits:
+    # Past taps of a layer are read once in AHEAD samples: what every sample reads is what a cache
+    # keeps. Taking all weights instead could call for a slower cache than the decoder has.
+    return Limits(dtype, threads, decoder_bytes(config, dtype, AHEAD))
 
 
-def _chain_bound(config: ModelConfig, dtype: str, threads: int) -> Roofline:
-    """The decoder's bound, and the encoder's time on top of it."""
-    decoder = _bound(dtype, threads, decoder_macs(config), decoder_bytes(config, dtype, AHEAD))
-    encoder = _bound(dtype, threads, encoder_macs(config), encoder_bytes(config, dtype))
+def _decoder_bound(limits: Limits, config: ModelConfig) -> Roofline:
+    weight_bytes = decoder_bytes(config, limits.dtype, AHEAD)
+    return roofline(decoder_macs(config), weight_bytes, limits.peak, limits.bandwidth)
+
+
+def _encoder_limits(config: ModelConfig, dtype: str, threads: int) -> Limits:
+    return Limits(dtype, threads, config.hop_samples * encoder_bytes(config, dtype))
+
+
+def _encoder_bound(limits: Limits, config: ModelConfig) -> Roofline:
+    weight_bytes = encoder_bytes(config, limits.dtype)
+    return roofline(encoder_macs(config), weight_bytes, limits.peak, limits.bandwidth)
+
+
+def _one_after_the_other(decoder: Roofline, encoder: Roofline) -> Roofline:
+    """The decoder's limits; a sample takes the time of both, all threads working on either."""
     floor_s = 1 / decoder.floor_samples_per_s + 1 / encoder.floor_samples_per_s
     return Roofline(
         decoder.peak_gmac_per_s,
@@ -331,10 +351,17 @@ def _hops(config: ModelConfig, seconds: float) -> int:
     return max(1, round(seconds / config.hop_s))
 
 
+def _pieces(config: ModelConfig, hops: Any) -> Iterator[Any]:
+    """Parts of an array of hops."""
+    step = _hops(config, _PIECE_S)
+    for start in range(0, len(hops), step):
+        yield hops[start : start + step]
+
+
 def _audio(config: ModelConfig, seconds: float) -> Any:
     rng = np.random.default_rng(0)
     shape = (_hops(config, seconds), config.hop_samples)
-    return rng.normal(0, 0.2, shape).astype(np.float32)
+    return rng.standard_normal(shape, np.float32) * np.float32(0.2)
 
 
 def _decoder_inputs(config: ModelConfig, seconds: float) -> tuple[Any, Any]:

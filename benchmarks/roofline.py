@@ -36,6 +36,31 @@ _RUNS = 5
 _ONE = np.float32(1.0)
 
 
+@dataclass
+class Limits:
+    """Peak and bandwidth of this machine, at the best of all times they were measured.
+
+    Measured before and after what they bound, so that a machine that grows faster meanwhile does
+    not seem to beat itself.
+    """
+
+    dtype: str
+    threads: int
+    working_set: float
+    """Bytes of weights that are read over and over: they decide which cache serves them."""
+    peak: float = 0.0
+    """Multiply-adds per second."""
+    bandwidth: float = 0.0
+    """Bytes per second."""
+
+    def measure(self) -> None:
+        """Measure once more."""
+        self.peak = max(self.peak, peak_macs_per_s(self.dtype, self.threads))
+        self.bandwidth = max(
+            self.bandwidth, read_bytes_per_s(round(self.working_set), self.threads)
+        )
+
+
 @dataclass(frozen=True)
 class Roofline:
     """What bounds one measurement; rates of all threads together."""
@@ -88,16 +113,20 @@ def _multiply_in_four_columns(
 
 @kernel
 def _read(out: Any, buffer: Any, rounds: int) -> None:
-    # Four vectors of 16 are as many chains of additions as AVX2 has registers for.
-    first = load(buffer, 0, VECTOR)
-    second, third, fourth = first, first, first
+    # Eight chains of additions hide their latency; of fewer, a small buffer would wait for them.
+    a = load(buffer, 0, VECTOR)
+    b, c, d, e, f, g, h = a, a, a, a, a, a, a
     for _ in range(rounds):
-        for at in range(0, len(buffer), 4 * VECTOR):
-            first = first + load(buffer, at, VECTOR)
-            second = second + load(buffer, at + VECTOR, VECTOR)
-            third = third + load(buffer, at + 2 * VECTOR, VECTOR)
-            fourth = fourth + load(buffer, at + 3 * VECTOR, VECTOR)
-    store(out, 0, (first + second) + (third + fourth))
+        for at in range(0, len(buffer), 8 * VECTOR):
+            a = a + load(buffer, at, VECTOR)
+            b = b + load(buffer, at + VECTOR, VECTOR)
+            c = c + load(buffer, at + 2 * VECTOR, VECTOR)
+            d = d + load(buffer, at + 3 * VECTOR, VECTOR)
+            e = e + load(buffer, at + 4 * VECTOR, VECTOR)
+            f = f + load(buffer, at + 5 * VECTOR, VECTOR)
+            g = g + load(buffer, at + 6 * VECTOR, VECTOR)
+            h = h + load(buffer, at + 7 * VECTOR, VECTOR)
+    store(out, 0, ((a + b) + (c + d)) + ((e + f) + (g + h)))
 
 
 def peak_macs_per_s(dtype: str, threads: int = 1, seconds: float = 0.05) -> float:
@@ -113,15 +142,26 @@ def peak_macs_per_s(dtype: str, threads: int = 1, seconds: float = 0.05) -> floa
 
 def read_bytes_per_s(weight_bytes: int, threads: int = 1, seconds: float = 0.05) -> float:
     """Bytes per second of reading so many bytes again and again, each thread its share."""
-    unit = 16 * VECTOR
+    unit = 4 * 8 * VECTOR
     size = max(unit, int(weight_bytes) // threads // unit * unit)
 
     def work() -> Callable[[int], None]:
-        buffer = aligned(size // 4, np.float32)
+        buffer = written_buffer(size)
         out = aligned(VECTOR, np.float32)
         return lambda rounds: _read(out, buffer, rounds)
 
     return size * _rounds_per_s(work, threads, seconds)
+
+
+def written_buffer(size: int) -> NDArray[np.float32]:
+    """So many bytes in memory of their own.
+
+    Memory that was never written is one page of zeros many times over, which the first cache holds
+    whatever the size.
+    """
+    buffer = aligned(size // 4, np.float32)
+    buffer[:] = 1.0
+    return buffer
 
 
 def _product_rate(

@@ -9,11 +9,15 @@ from model.config import LEVELS, DecoderConfig, EncoderConfig, ModelConfig, prof
 from model.errors import ConfigError
 
 LAYERS_PER_BLOCK = 10
-"""Dilations of a shape double from 1 to 512, then begin again: the paper's blocks."""
+"""Dilations of a shape double from 1, a layer each, and begin again with every block. A block has
+ten layers (dilations to 512), as in the paper and in nv-wavenet; a last one may be cut short."""
 
 DEEP_BLOCKS = {56: 14}
-"""Shapes of other blocks, by layers: 56 are the four blocks of 14, dilations up to 8192, that the
-paper's authors trained in the code they released."""
+"""The exception, by number of layers: 56 are four blocks of 14 (dilations to 8192), the decoder
+that the script released with the paper trains (train.sh of facebookresearch/music-translation)."""
+
+MOST_MACS = 100_000_000
+"""Multiply-adds of one sample; 25 times the paper's decoder, and 800 MB of weights."""
 
 DEFAULT_SHAPES = (
     "20/32/128",
@@ -44,8 +48,9 @@ class CountedDecoder(DecoderConfig):
 def config_of_shape(shape: str) -> ModelConfig:
     """A network whose decoder has L layers, R residual and S skip channels, given as ``L/R/S``.
 
-    The head is twice as wide as the skips; latents and hop are those of ``paper`` from 128
-    residual channels on, and of ``live`` below.  Raises ConfigError unless that can be built.
+    Dilations follow LAYERS_PER_BLOCK and DEEP_BLOCKS.  The head is twice as wide as the skips;
+    latents and hop are those of ``paper`` from 128 residual channels on, and of ``live`` below.
+    Raises ConfigError unless that can be built.
     """
     match = _SHAPE.fullmatch(shape)
     if match is None:
@@ -61,7 +66,13 @@ def config_of_shape(shape: str) -> ModelConfig:
         layers=layers,
     )
     base = profile("paper" if residual >= 128 else "live")
-    return replace(base, profile=shape, decoder=decoder)
+    config = replace(base, profile=shape, decoder=decoder)
+    if decoder_macs(config) > MOST_MACS:
+        raise ConfigError(
+            f"{shape} has {decoder_macs(config) / 1e6:,.0f} million weights; "
+            f"use fewer layers or channels, at most {MOST_MACS / 1e6:.0f} million"
+        )
+    return config
 
 
 def decoder_shape(decoder: DecoderConfig) -> str:

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import plot
-from benchmarks.baselines import BASELINES, missing_packages, open_baseline
+from benchmarks import commit, plot
+from benchmarks.baselines import BASELINES, missing_packages, open_baselines
+from benchmarks.commit import current_commit
 from benchmarks.measure import (
     BaselineRate,
     Effort,
     Measurement,
-    current_commit,
-    hop_statistics,
     measure_chain,
     measure_decoder,
     measure_encoder,
-    rates,
+    sampling_threads,
 )
-from benchmarks.roofline import peak_macs_per_s, read_bytes_per_s, roofline
+from benchmarks.roofline import (
+    Limits,
+    peak_macs_per_s,
+    read_bytes_per_s,
+    roofline,
+    written_buffer,
+)
 from benchmarks.shapes import (
     DEFAULT_SHAPES,
     config_of_shape,
@@ -32,6 +41,7 @@ from benchmarks.shapes import (
     encoder_bytes,
     encoder_macs,
 )
+from benchmarks.timing import Job, hop_statistics, rates
 from model.bundle import random_bundle
 from model.config import ModelConfig, profile
 from model.errors import BackendUnavailable, ConfigError
@@ -39,12 +49,21 @@ from model.reference import ReferenceDecoder
 from tests.command_line import umt
 
 BRIEF = Effort(runs=3, seconds=0.01)
+SHORT_S = 0.001
 CONTRACT = {
     "commit", "machine", "part", "shape", "backend", "dtype", "threads", "streams", "runs",
     "samples_per_s", "samples_per_s_min", "samples_per_s_max", "x_realtime", "gmac_per_s",
     "roofline", "fraction_of_roofline", "baselines",
 }  # fmt: skip
 TINY_SHAPE = ("--shape", "12/16/32", "--seconds", "0.01", "--runs", 1)
+
+
+@pytest.fixture(autouse=True)
+def short_timings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No figure is looked at here, so none needs to be good."""
+    monkeypatch.setattr("benchmarks.measure._BASELINE_S", SHORT_S)
+    for name in (peak_macs_per_s, read_bytes_per_s):
+        monkeypatch.setattr(name, "__defaults__", (*(name.__defaults__ or ())[:-1], SHORT_S))
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +147,46 @@ def test_the_floor_is_the_slower_of_multiplying_and_reading() -> None:
     assert (bound.peak_gmac_per_s, bound.read_gb_per_s, bound.weight_mb) == (100, 100, 2)
 
 
+def test_what_is_read_for_bandwidth_is_memory_of_its_own() -> None:
+    # Never written, it would be one page of zeros that any size reads from the first cache.
+    buffer = written_buffer(100 * 4096)
+    assert buffer.nbytes == 100 * 4096
+    assert buffer.all()
+
+
+def test_limits_are_the_best_of_all_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks, bandwidths = iter([5.0, 9.0, 7.0]), iter([4.0, 2.0, 3.0])
+    monkeypatch.setattr("benchmarks.roofline.peak_macs_per_s", lambda *_: next(peaks))
+    monkeypatch.setattr("benchmarks.roofline.read_bytes_per_s", lambda *_: next(bandwidths))
+    limits = Limits("int8", 2, 1000)
+    for _ in range(3):
+        limits.measure()
+    assert (limits.peak, limits.bandwidth) == (9.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("measure", "size"),
+    [
+        # What a sample reads of the decoder; all weights of the encoder, however long a hop.
+        (measure_decoder, decoder_bytes(profile("tiny"), "float32", ahead=16)),
+        (measure_encoder, 4 * encoder_macs(profile("tiny"))),
+    ],
+)
+def test_bandwidth_is_measured_at_the_size_of_the_weights(
+    measure: Any, size: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[float, int]] = []
+
+    def read(weight_bytes: int, threads: int) -> float:
+        asked.append((weight_bytes, threads))
+        return 1e9
+
+    monkeypatch.setattr("benchmarks.roofline.read_bytes_per_s", read)
+    measure(profile("tiny"), dtype="float32", effort=BRIEF)
+    # Before and after what they bound.
+    assert asked == [(round(size), 1)] * 2
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_machine_multiplies_and_reads_at_some_rate(threads: int) -> None:
     for dtype in ("int8", "float32"):
@@ -135,23 +194,47 @@ def test_the_machine_multiplies_and_reads_at_some_rate(threads: int) -> None:
     assert np.isfinite(read_bytes_per_s(100_001, threads, seconds=0.001))
 
 
-def test_the_first_run_is_not_counted() -> None:
-    calls: list[int] = []
+def _job(name: str, pieces: list[int], calls: list[str]) -> Job:
+    def run() -> Iterator[int]:
+        calls.append(name)
+        yield from pieces
 
-    def run() -> int:
-        calls.append(1)
-        return 100
+    return Job(sum(pieces), run)
 
-    assert len(rates(run, 3)) == 3
-    assert len(calls) == 4
-    assert len(rates(run, 3, warm_up=False)) == 3
-    assert len(calls) == 7
+
+def test_jobs_take_turns() -> None:
+    calls: list[str] = []
+    jobs = {name: _job(name, [3, 4], calls) for name in ("ours", "theirs")}
+    found = rates(jobs, 3)
+    assert calls == ["ours", "theirs"] * 3
+    assert {name: len(measured) for name, measured in found.items()} == {"ours": 3, "theirs": 3}
+
+
+def test_a_rate_is_samples_over_the_time_of_all_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A clock that advances by a second whenever it is read: of two reads a piece, one is timed.
+    clock = iter(range(100))
+    monkeypatch.setattr("benchmarks.timing.time.perf_counter", lambda: float(next(clock)))
+    assert rates({"a": _job("a", [6, 6, 6], [])}, 2) == {"a": [18 / 4, 18 / 4]}
+
+
+def test_progress_grows_to_one_after_every_piece() -> None:
+    told: list[float] = []
+    rates({"a": _job("a", [1, 3], []), "b": _job("b", [4], [])}, 2, told.append)
+    assert told == pytest.approx([1 / 16, 1 / 4, 1 / 2, 9 / 16, 3 / 4, 1])
+
+
+@pytest.mark.parametrize("measure", [measure_decoder, measure_encoder, measure_chain])
+def test_long_runs_tell_their_progress(measure: Any) -> None:
+    told: list[float] = []
+    measure(profile("tiny"), effort=Effort(runs=1, seconds=2.5), progress=told.append)
+    assert told == pytest.approx([0.4, 0.8, 1.0])
 
 
 def test_rates_become_median_minimum_and_maximum(
     small: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.measure.rates", lambda *_: [32_000.0, 8_000.0, 48_000.0])
+    found = {"ours": [32_000.0, 8_000.0, 48_000.0]}
+    monkeypatch.setattr("benchmarks.measure.rates", lambda *_: found)
     row = measure_decoder(small, effort=BRIEF)
     assert (row.samples_per_s, row.samples_per_s_min, row.samples_per_s_max) == (
         32_000, 8_000, 48_000,
@@ -176,7 +259,9 @@ def test_a_measurement_keeps_the_contract(measured: Measurement) -> None:
     assert row["roofline"].keys() == {
         "peak_gmac_per_s", "read_gb_per_s", "weight_mb", "floor_samples_per_s",
     }  # fmt: skip
-    assert row["baselines"]["numba-loops"].keys() == {"samples_per_s", "min", "max", "ratio"}
+    assert row["baselines"]["numba-loops"].keys() == {
+        "samples_per_s", "min", "max", "ratio", "threads",
+    }  # fmt: skip
     assert (row["part"], row["shape"], row["dtype"]) == ("decode", "11/16/32", "float32")
     assert (row["threads"], row["streams"], row["runs"]) == (1, 2, 3)
     assert row["samples_per_s_min"] <= row["samples_per_s"] <= row["samples_per_s_max"]
@@ -207,13 +292,47 @@ def test_a_baseline_equals_the_reference(name: str) -> None:
     codes = rng.integers(0, 256, 33).astype(np.uint8)
     uniforms = rng.random(33, dtype=np.float32)
     reference = ReferenceDecoder(config, weights)
-    with open_baseline(name, config, weights) as baseline:
+    logits = reference.teacher_force(latents, codes, reference.initial_state())
+    drawn = reference.generate(latents, uniforms, reference.initial_state())
+    with open_baselines([name], config, weights) as opened:
         # Twice: each call begins anew.
         for _ in range(2):
-            logits = reference.teacher_force(latents, codes, reference.initial_state())
+            baseline = opened[name]
             np.testing.assert_allclose(baseline.teacher_force(latents, codes), logits, atol=1e-4)
-            drawn = reference.generate(latents, uniforms, reference.initial_state())
             np.testing.assert_array_equal(baseline.generate(latents, uniforms), drawn)
+        # A run as long as its timing takes ends within a hop.
+        np.testing.assert_array_equal(baseline.generate(latents, uniforms[:26]), drawn[:26])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("fast", "kept"), [(1, 1), (2, 2)])
+def test_a_baseline_has_the_threads_that_suit_it(
+    fast: int, kept: int, small: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(
+        "benchmarks.baselines._trial_s", lambda baseline, _: abs(baseline.threads - fast)
+    )
+    weights = random_bundle(small, domains=("a",)).decoders["a"]
+    inside: list[int] = []
+    relu = torch.relu
+
+    def spy(tensor: Any) -> Any:
+        inside.append(torch.get_num_threads())
+        return relu(tensor)
+
+    monkeypatch.setattr(torch, "relu", spy)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with open_baselines(["torch-eager", "numba-loops"], small, weights, 2) as opened:
+            assert opened["torch-eager"].threads == kept
+            assert opened["numba-loops"].threads == 1
+            opened["torch-eager"].generate(np.zeros((1, 8), np.float32), np.zeros(2, np.float32))
+        assert set(inside) == {kept}
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_baseline_without_its_package_says_so(
@@ -222,16 +341,68 @@ def test_a_baseline_without_its_package_says_so(
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with (
         pytest.raises(BackendUnavailable, match="torch-eager needs torch"),
-        open_baseline("torch-eager", small, {}),
+        open_baselines(["torch-eager"], small, {}),
     ):
         pass
 
 
+@pytest.mark.parametrize(
+    ("shape", "asked", "threads"),
+    [("20/64/64", None, 1), ("20/128/128", None, 2), ("20/128/16", None, 1), ("2/32/64", 2, 2)],
+)
+def test_threads_are_as_asked_or_as_the_engine_has_them(
+    shape: str, asked: int | None, threads: int
+) -> None:
+    assert sampling_threads(config_of_shape(shape), asked) == threads
+
+
+def _commit_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(commit, "_HERE", folder)
+    return commit.current_commit.__wrapped__()
+
+
+def test_a_commit_is_dirty_by_program_not_by_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        # A hook of git that runs the tests points its variables at the real repository.
+        monkeypatch.delenv(name)
+    here = tmp_path / "benchmarks"
+    program, result = here / "commit.py", here / "results" / "decode.json"
+    result.parent.mkdir(parents=True)
+    assert _commit_of(here, monkeypatch) == "unknown"
+    program.write_text("1")
+    result.write_text("1")
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    git("init")
+    # Somebody else's checkout, such as that of the project an environment lies in.
+    assert _commit_of(here, monkeypatch) == "unknown"
+    git("add", ".")
+    git("commit", "-m", "one")
+    clean = git("rev-parse", "--short=12", "HEAD")
+    assert _commit_of(here, monkeypatch) == clean
+    result.write_text("2")
+    (tmp_path / "note").write_text("untracked")
+    assert _commit_of(here, monkeypatch) == clean
+    program.write_text("2")
+    assert _commit_of(here, monkeypatch) == f"{clean}-dirty"
+
+
 def test_bars_are_times_real_time(measured: Measurement) -> None:
     row = replace(
-        measured, samples_per_s=32_000, baselines={"numba-loops": BaselineRate(8_000, 1, 1, 4)}
+        measured,
+        samples_per_s=32_000,
+        samples_per_s_min=16_000,
+        samples_per_s_max=36_000,
+        baselines={"numba-loops": BaselineRate(8_000, 4_000, 8_000, 4, 1)},
     )
-    assert plot.bars([row]) == [("decode 11/16/32\n1 thread", {"float32": 2.0, "numba-loops": 0.5})]
+    ours, theirs = plot.Bar("float32", 2.0, 1.0, 0.25), plot.Bar("numba-loops", 0.5, 0.25, 0.0)
+    assert plot.bars([row]) == [("decode 11/16/32\n1 thread", [ours, theirs])]
 
 
 def test_the_command_writes_what_it_measured(tmp_path: Path) -> None:
@@ -248,6 +419,44 @@ def test_the_command_writes_what_it_measured(tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def _fails_with(failure: BaseException) -> Any:
+    def measure(*_: object, **__: object) -> Measurement:
+        raise failure
+
+    return measure
+
+
+def test_nothing_is_left_of_an_interrupted_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.measure.measure_decoder", _fails_with(KeyboardInterrupt()))
+    kept = tmp_path / "decode.json"
+    kept.write_text("of before")
+    said = umt("bench", "decode", *TINY_SHAPE, "--json", kept, "--plot", tmp_path / "decode.png")
+    assert said.status == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["decode.json"]
+    assert kept.read_text() == "of before"
+
+
+def test_what_cannot_be_written_is_found_before_measuring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.measure.measure_decoder", _fails_with(AssertionError()))
+    file = tmp_path / "file"
+    file.write_text("")
+    said = umt("bench", "decode", *TINY_SHAPE, "--json", file / "decode.json")
+    assert said.status == 1
+    assert "is not a folder" in said.complaint
+
+
+def test_a_baseline_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.baselines.missing_packages", lambda _: ["onnx"])
+    monkeypatch.setattr("benchmarks.measure.missing_packages", lambda _: ["onnx"])
+    said = umt("bench", "decode", *TINY_SHAPE)
+    assert said.status == 0, said.err
+    assert "onnxruntime is left out: needs onnx, not installed" in said.err
+
+
 @pytest.mark.parametrize("part", ["encode", "chain"])
 def test_profiles_are_measured_by_name(part: str) -> None:
     said = umt("bench", part, "--profile", "tiny", "--seconds", "0.01", "--runs", 1)
@@ -260,6 +469,9 @@ def test_profiles_are_measured_by_name(part: str) -> None:
     [
         (("decode", "--shape", "20/64"), "20/64"),
         (("decode", "--shape", "20/63/64"), "multiple of 16"),
+        (("decode", "--shape", "4/32/32", "--shape", "4/16/32", "--threads", "2"), "4/16/32"),
+        (("decode", "--shape", "999/1024/1024"), "million weights"),
+        (("decode", "--json", "a", "--plot", "a"), "name two files"),
         (("decode", "--dtype", "int4"), "int8, float32"),
         (("decode", "--threads", "0"), "threads"),
         (("decode", "--streams", "0"), "streams"),

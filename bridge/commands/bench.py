@@ -14,6 +14,7 @@ from bridge.commands.usage import UsageError
 
 if TYPE_CHECKING:
     from benchmarks.measure import Effort, Measurement
+    from benchmarks.timing import Progress
     from model.config import ModelConfig
 
 app = typer.Typer(
@@ -23,6 +24,9 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
+
+Task = tuple[str, "Callable[..., Measurement]"]
+"""A name, and what measures it, given ``progress``."""
 
 ThreadsOption = Annotated[
     int | None,
@@ -100,30 +104,30 @@ def decode(
     """Sampling: the autoregressive decoder alone, with random weights."""
     _require_dtype(dtype)
     from benchmarks.baselines import BASELINES
-    from benchmarks.measure import Effort, measure_decoder, skipped_baselines
+    from benchmarks.measure import Effort, measure_decoder, sampling_threads, skipped_baselines
     from benchmarks.shapes import DEFAULT_SHAPES, config_of_shape
     from bridge.console import note
 
     configs = [config_of_shape(name) for name in shape or DEFAULT_SHAPES]
+    # All before the first is measured: nothing that took minutes is lost to a later one.
+    shared = [sampling_threads(config, threads) for config in configs]
     if baselines:
         for name, reason in skipped_baselines().items():
             note(f"{name} is left out: {reason}, not installed")
-
-    def measure(config: ModelConfig) -> Measurement:
-        return measure_decoder(
+    measures = [
+        partial(
+            measure_decoder,
             config,
             dtype=dtype,
-            threads=threads or _usual_threads(config),
+            threads=together,
             streams=streams,
             effort=Effort(runs, seconds),
             baselines=BASELINES if baselines else (),
         )
-
-    _run(
-        [(config.profile, partial(measure, config)) for config in configs],
-        json_path,
-        plot_path,
-    )
+        for config, together in zip(configs, shared, strict=True)
+    ]
+    names = [config.profile for config in configs]
+    _run(list(zip(names, measures, strict=True)), json_path, plot_path)
 
 
 @app.command("encode", epilog="Example: umt bench encode --profile live")
@@ -140,7 +144,7 @@ def encode(
     """The streaming encoder alone, hop by hop."""
     _require_dtype(dtype)
 
-    def measure(config: ModelConfig, effort: Effort) -> Measurement:
+    def measure(config: ModelConfig, effort: Effort, progress: Progress) -> Measurement:
         from benchmarks.measure import measure_encoder
 
         return measure_encoder(
@@ -149,6 +153,7 @@ def encode(
             threads=threads or _usual_threads(config),
             streams=streams,
             effort=effort,
+            progress=progress,
         )
 
     _run_profiles(profile, measure, (runs, seconds), json_path, plot_path)
@@ -168,7 +173,7 @@ def chain(
     """The whole chain of live playing, hop by hop: time a hop takes, and share of a core."""
     _require_dtype(dtype)
 
-    def measure(config: ModelConfig, effort: Effort) -> Measurement:
+    def measure(config: ModelConfig, effort: Effort, progress: Progress) -> Measurement:
         from benchmarks.measure import measure_chain
 
         return measure_chain(
@@ -177,6 +182,7 @@ def chain(
             threads=threads or _usual_threads(config),
             streams=streams,
             effort=effort,
+            progress=progress,
         )
 
     _run_profiles(profile, measure, (runs, seconds), json_path, plot_path)
@@ -197,7 +203,7 @@ def _require_dtype(dtype: str) -> None:
 
 def _run_profiles(
     names: Sequence[str] | None,
-    measure: Callable[[ModelConfig, Effort], Measurement],
+    measure: Callable[[ModelConfig, Effort, Progress], Measurement],
     runs_seconds: tuple[int, float],
     json_path: Path | None,
     plot_path: Path | None,
@@ -207,32 +213,30 @@ def _run_profiles(
 
     configs = [profile(name) for name in names or ("live", "paper")]
     effort = Effort(*runs_seconds)
-    _run(
-        [(config.profile, partial(measure, config, effort)) for config in configs],
-        json_path,
-        plot_path,
-    )
+    tasks: list[Task] = []
+    for config in configs:
+
+        def measure_it(*, progress: Progress, config: ModelConfig = config) -> Measurement:
+            return measure(config, effort, progress)
+
+        tasks.append((config.profile, measure_it))
+    _run(tasks, json_path, plot_path)
 
 
-def _run(
-    tasks: Sequence[tuple[str, Callable[[], Measurement]]],
-    json_path: Path | None,
-    plot_path: Path | None,
-) -> None:
+def _run(tasks: Sequence[Task], json_path: Path | None, plot_path: Path | None) -> None:
     """Measure one after the other, show a table, and write what was asked for."""
     import json
 
-    from bridge.console import say, show, working
+    from bridge.console import say, show
     from bridge.outputs import new_file, shown
 
+    if json_path is not None and json_path == plot_path:
+        raise UsageError(f"--json and --plot both name {shown(json_path)}; name two files")
     with ExitStack() as files:
         # Opened first: a place that cannot be written is found before minutes of measuring.
         json_part = files.enter_context(new_file(json_path)) if json_path else None
         plot_part = files.enter_context(new_file(plot_path)) if plot_path else None
-        rows = []
-        for at, (name, measure) in enumerate(tasks, 1):
-            with working(f"measuring {name}, {at} of {len(tasks)}"):
-                rows.append(measure())
+        rows = _measured(tasks)
         for table in (_table(rows), _baseline_table(rows), _hop_table(rows)):
             if table.row_count:
                 show(table)
@@ -249,11 +253,41 @@ def _run(
             say(f"written to {shown(path)}")
 
 
+def _measured(tasks: Sequence[Task]) -> list[Measurement]:
+    """Run every task, showing how far it is."""
+    from benchmarks.timing import silent
+    from bridge.console import on_terminal, working
+
+    rows = []
+    for at, (name, measure) in enumerate(tasks, 1):
+        text = f"measuring {name}, {at} of {len(tasks)}"
+        if on_terminal():
+            rows.append(_beside_a_bar(measure, text))
+        else:
+            with working(text):
+                rows.append(measure(progress=silent))
+    return rows
+
+
+def _beside_a_bar(measure: Callable[..., Measurement], text: str) -> Measurement:
+    from bridge.console import progress_bar
+
+    bar = progress_bar()
+    # Drawn when there is progress, which is never told while something is timed, and not by a
+    # thread beside it.
+    bar.live.auto_refresh = False
+    with bar:
+        row = bar.add_task(text, total=1.0)
+        bar.refresh()
+        return measure(progress=lambda done: bar.update(row, completed=done, refresh=True))
+
+
 def _table(rows: Sequence[Measurement]) -> Any:
     from rich.table import Table
 
     columns = ("", "shape", "weights", "threads", "streams", "samples/s", "min to max")
     table = Table(*columns, "x real time", "GMAC/s", "of roofline")
+    table.columns[columns.index("min to max")].no_wrap = True
     for row in rows:
         table.add_row(
             row.part,
@@ -273,13 +307,13 @@ def _table(rows: Sequence[Measurement]) -> Any:
 def _baseline_table(rows: Sequence[Measurement]) -> Any:
     from rich.table import Table
 
-    table = Table("shape", "baseline", "samples/s", "min to max", "ours is faster")
+    columns = ("shape", "baseline, float32", "threads", "samples/s", "min to max")
+    table = Table(*columns, "ours is faster")
     for row in rows:
         for name, other in row.baselines.items():
             spread = f"{other.min:,.0f} to {other.max:,.0f}"
-            table.add_row(
-                row.shape, name, f"{other.samples_per_s:,.0f}", spread, f"{other.ratio:.1f} times"
-            )
+            rate, ratio = f"{other.samples_per_s:,.0f}", f"{other.ratio:.1f} times"
+            table.add_row(row.shape, name, str(other.threads), rate, spread, ratio)
     return table
 
 
