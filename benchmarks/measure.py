@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import numpy as np
 
 from benchmarks.baselines import BASELINES, Baseline, missing_packages, open_baselines
-from benchmarks.commit import current_commit
+from benchmarks.measurement import BaselineRate, Measurement, Subject
 from benchmarks.roofline import Limits, Roofline, roofline
 from benchmarks.shapes import (
     decoder_bytes,
@@ -30,7 +30,6 @@ from numba_kernels.simd import VECTOR
 from realtime.backends import SHARED_CHANNELS, open_backend
 from realtime.chain import Chain
 from realtime.decoder import NumbaDecoder
-from realtime.machine import describe_machine
 
 AHEAD = decoder_kernel.AHEAD
 """Samples whose past taps the decoder computes at once."""
@@ -49,87 +48,6 @@ class Effort:
     runs: int = 7
     seconds: float = 0.5
     """Of audio in one run of one stream."""
-
-
-@dataclass(frozen=True)
-class BaselineRate:
-    """The same decoder by other means, float32, in turn with ours; in samples per second."""
-
-    samples_per_s: float
-    min: float
-    max: float
-    ratio: float
-    """Ours over theirs."""
-    threads: int
-    """Those it is fastest with, at most as many as ours."""
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One object of the results; rates in 16 kHz samples per second of wall time."""
-
-    commit: str
-    machine: dict[str, Any]
-    part: str
-    shape: str
-    backend: str
-    dtype: str
-    threads: int
-    streams: int
-    runs: int
-    samples_per_s: float
-    """Median of the runs, all streams together."""
-    samples_per_s_min: float
-    samples_per_s_max: float
-    x_realtime: float
-    gmac_per_s: float
-    roofline: Roofline
-    fraction_of_roofline: float
-    baselines: dict[str, BaselineRate] = field(default_factory=dict)
-    hop_ms: dict[str, float] | None = None
-    """Of a chain: p50, p95, p99 and max of the time a hop takes, and how long a hop lasts."""
-    core_share: float | None = None
-    """Of a chain: CPU seconds of all threads per second of audio."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready mapping; what only a chain has is left out elsewhere."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
-
-@dataclass(frozen=True)
-class _Subject:
-    """What is measured; made before it is, so that the commit is the one that runs."""
-
-    part: str
-    shape: str
-    dtype: str
-    threads: int
-    streams: int
-    macs: int
-    """Multiply-adds of one sample."""
-    commit: str = field(default_factory=current_commit)
-
-    def measured(self, found: Sequence[float], bound: Roofline, **more: Any) -> Measurement:
-        middle = median(found)
-        return Measurement(
-            commit=self.commit,
-            machine=describe_machine(),
-            part=self.part,
-            shape=self.shape,
-            backend=f"numba-{self.dtype}",
-            dtype=self.dtype,
-            threads=self.threads,
-            streams=self.streams,
-            runs=len(found),
-            samples_per_s=round(middle, 1),
-            samples_per_s_min=round(min(found), 1),
-            samples_per_s_max=round(max(found), 1),
-            x_realtime=round(middle / SAMPLE_RATE, 3),
-            gmac_per_s=round(middle * self.macs / 1e9, 2),
-            roofline=bound,
-            fraction_of_roofline=round(middle / bound.floor_samples_per_s, 3),
-            **more,
-        )
 
 
 def sampling_threads(config: ModelConfig, asked: int | None = None) -> int:
@@ -167,7 +85,7 @@ def measure_decoder(
     """
     effort = effort or Effort()
     shape = decoder_shape(config.decoder)
-    subject = _Subject("decode", shape, dtype, threads, streams, decoder_macs(config))
+    subject = Subject("decode", shape, dtype, threads, streams, decoder_macs(config))
     weights = random_bundle(config, domains=("a",)).decoders["a"]
     ours = _our_decoder(NumbaDecoder(config, weights, dtype, threads), streams, effort.seconds)
     limits = _decoder_limits(config, dtype, threads)
@@ -195,7 +113,7 @@ def measure_encoder(
     """The streaming encoder, hop by hop, each stream after the other."""
     effort = effort or Effort()
     shape = encoder_shape(config.encoder)
-    subject = _Subject("encode", shape, dtype, threads, streams, encoder_macs(config))
+    subject = Subject("encode", shape, dtype, threads, streams, encoder_macs(config))
     backend = open_backend(f"numba-{dtype}", random_bundle(config, domains=("a",)), threads)
     states = [backend.encoder.initial_state() for _ in range(streams)]
     audio = _audio(config, effort.seconds)
@@ -207,8 +125,10 @@ def measure_encoder(
                     backend.encoder.encode(hop, state)
                 yield piece.size
 
+    job = Job(streams * audio.size, encode)
     limits = _encoder_limits(config, dtype, threads)
-    found = _bounded_rates(Job(streams * audio.size, encode), effort.runs, progress, limits)
+    warm_up(job)
+    found = _bounded_rates(job, effort.runs, progress, limits)
     return subject.measured(found, _encoder_bound(limits, config))
 
 
@@ -225,7 +145,7 @@ def measure_chain(
     effort = effort or Effort()
     shape = f"{encoder_shape(config.encoder)}+{decoder_shape(config.decoder)}"
     macs = decoder_macs(config) + encoder_macs(config)
-    subject = _Subject("chain", shape, dtype, threads, streams, macs)
+    subject = Subject("chain", shape, dtype, threads, streams, macs)
     bundle = random_bundle(config, domains=("a",))
     backend = open_backend(f"numba-{dtype}", bundle, threads)
     chains = [Chain(bundle, backend) for _ in range(streams)]
@@ -296,7 +216,6 @@ def _their_job(baseline: Baseline, config: ModelConfig) -> Job:
 
 def _bounded_rates(job: Job, runs: int, progress: Progress, *limits: Limits) -> list[float]:
     """Samples per second of each run, the limits being measured before and after."""
-    warm_up(job)
     for limit in limits:
         limit.measure()
     found = rates({_OURS: job}, runs, progress)[_OURS]

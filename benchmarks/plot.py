@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Measurement
+from benchmarks.measurement import Measurement
 from model.config import SAMPLE_RATE
 from model.errors import UmtError
 from realtime.decoder import WEIGHT_TYPES

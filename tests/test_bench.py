@@ -17,14 +17,13 @@ from benchmarks import commit, plot
 from benchmarks.baselines import BASELINES, missing_packages, open_baselines
 from benchmarks.commit import current_commit
 from benchmarks.measure import (
-    BaselineRate,
     Effort,
-    Measurement,
     measure_chain,
     measure_decoder,
     measure_encoder,
     sampling_threads,
 )
+from benchmarks.measurement import BaselineRate, Measurement
 from benchmarks.roofline import (
     Limits,
     peak_macs_per_s,
@@ -277,6 +276,24 @@ def test_an_encoder_and_a_chain_are_measured_too() -> None:
     assert chain.hop_ms is not None
     assert chain.hop_ms["hop"] == 5.0
     assert chain.hop_ms["p50"] <= chain.hop_ms["p99"] <= chain.hop_ms["max"]
+
+
+def test_times_of_a_chain_are_those_of_its_timed_hops(monkeypatch: pytest.MonkeyPatch) -> None:
+    hops: list[float] = []
+
+    def keep(seconds: list[float]) -> dict[str, float]:
+        hops.extend(seconds)
+        return hop_statistics(seconds)
+
+    monkeypatch.setattr("benchmarks.measure.hop_statistics", keep)
+    # A clock of CPU time that advances by a second whenever it is read: one a piece.
+    clock = iter(range(100))
+    monkeypatch.setattr("benchmarks.measure.time.process_time", lambda: float(next(clock)))
+    effort = Effort(runs=3, seconds=2.0)
+    row = measure_chain(profile("tiny"), streams=2, effort=effort)
+    # Hops of 5 ms; pieces of a second.
+    assert len(hops) == 3 * 2 * 400
+    assert row.core_share == 1.0
 
 
 # Compilers and exporters warn of their own future.

@@ -13,7 +13,8 @@ import typer
 from bridge.commands.usage import UsageError
 
 if TYPE_CHECKING:
-    from benchmarks.measure import Effort, Measurement
+    from benchmarks.measure import Effort
+    from benchmarks.measurement import Measurement
     from benchmarks.timing import Progress
     from model.config import ModelConfig
 
