@@ -25,14 +25,11 @@ from benchmarks.timing import Job, Progress, hop_statistics, rates, silent, warm
 from model.bundle import random_bundle
 from model.config import SAMPLE_RATE, ModelConfig
 from model.errors import ConfigError
-from numba_kernels import decoder as decoder_kernel
+from numba_kernels.decoder import AHEAD
 from numba_kernels.simd import VECTOR
 from realtime.backends import SHARED_CHANNELS, open_backend
 from realtime.chain import Chain
 from realtime.decoder import NumbaDecoder
-
-AHEAD = decoder_kernel.AHEAD
-"""Samples whose past taps the decoder computes at once."""
 
 # Audio in one piece of a run: between pieces, progress may be shown.
 _PIECE_S = 1.0

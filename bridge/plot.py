@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from bridge.demo import DemoRun
+from bridge.figures import require_pyplot
 from bridge.report import hop_statistics
-from model.errors import UmtError
 
 _INK = "#22252b"
 _FAINT = "#8b919c"
@@ -23,7 +23,7 @@ _LABELLED = 3
 
 def draw(run: DemoRun, path: Path) -> None:
     """Write the picture as PNG to ``path``. Raises UmtError if matplotlib is missing."""
-    pyplot = _pyplot()
+    pyplot = require_pyplot()
     style = {
         "font.size": 10,
         "axes.edgecolor": _FAINT,
@@ -46,19 +46,6 @@ def draw(run: DemoRun, path: Path) -> None:
         _draw_spread(spread, run)
         figure.savefig(path, dpi=140, format="png")
         pyplot.close(figure)
-
-
-def _pyplot() -> Any:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise UmtError(
-            "the plot needs matplotlib, which is not installed; pip install matplotlib"
-        ) from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
 
 
 def _stretches(run: DemoRun) -> list[tuple[float, float, str]]:

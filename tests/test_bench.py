@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import commit, plot
+from benchmarks import commit
 from benchmarks.baselines import BASELINES, missing_packages, open_baselines
 from benchmarks.commit import current_commit
 from benchmarks.measure import (
@@ -41,6 +41,7 @@ from benchmarks.shapes import (
     encoder_macs,
 )
 from benchmarks.timing import Job, hop_statistics, rates
+from bridge import bench_plot
 from model.bundle import random_bundle
 from model.config import ModelConfig, profile
 from model.errors import BackendUnavailable, ConfigError
@@ -418,8 +419,9 @@ def test_bars_are_times_real_time(measured: Measurement) -> None:
         samples_per_s_max=36_000,
         baselines={"numba-loops": BaselineRate(8_000, 4_000, 8_000, 4, 1)},
     )
-    ours, theirs = plot.Bar("float32", 2.0, 1.0, 0.25), plot.Bar("numba-loops", 0.5, 0.25, 0.0)
-    assert plot.bars([row]) == [("decode 11/16/32\n1 thread", [ours, theirs])]
+    ours = bench_plot.Bar("float32", 2.0, 1.0, 0.25)
+    theirs = bench_plot.Bar("numba-loops", 0.5, 0.25, 0.0)
+    assert bench_plot.bars([row]) == [("decode 11/16/32\n1 thread", [ours, theirs])]
 
 
 def test_the_command_writes_what_it_measured(tmp_path: Path) -> None:

@@ -13,10 +13,7 @@ import typer
 from bridge.commands.usage import UsageError
 
 if TYPE_CHECKING:
-    from benchmarks.measure import Effort
     from benchmarks.measurement import Measurement
-    from benchmarks.timing import Progress
-    from model.config import ModelConfig
 
 app = typer.Typer(
     name="bench",
@@ -103,32 +100,31 @@ def decode(
     plot_path: PlotOption = None,
 ) -> None:
     """Sampling: the autoregressive decoder alone, with random weights."""
-    _require_dtype(dtype)
     from benchmarks.baselines import BASELINES
     from benchmarks.measure import Effort, measure_decoder, sampling_threads, skipped_baselines
     from benchmarks.shapes import DEFAULT_SHAPES, config_of_shape
     from bridge.console import note
+    from realtime.decoder import require_kind
 
+    require_kind(dtype, threads or 1)
     configs = [config_of_shape(name) for name in shape or DEFAULT_SHAPES]
     # All before the first is measured: nothing that took minutes is lost to a later one.
     shared = [sampling_threads(config, threads) for config in configs]
     if baselines:
         for name, reason in skipped_baselines().items():
             note(f"{name} is left out: {reason}, not installed")
-    measures = [
-        partial(
-            measure_decoder,
-            config,
-            dtype=dtype,
-            threads=together,
-            streams=streams,
-            effort=Effort(runs, seconds),
-            baselines=BASELINES if baselines else (),
-        )
+    measure = partial(
+        measure_decoder,
+        dtype=dtype,
+        streams=streams,
+        effort=Effort(runs, seconds),
+        baselines=BASELINES if baselines else (),
+    )
+    tasks: list[Task] = [
+        (config.profile, partial(measure, config, threads=together))
         for config, together in zip(configs, shared, strict=True)
     ]
-    names = [config.profile for config in configs]
-    _run(list(zip(names, measures, strict=True)), json_path, plot_path)
+    _run(tasks, json_path, plot_path)
 
 
 @app.command("encode", epilog="Example: umt bench encode --profile live")
@@ -143,21 +139,11 @@ def encode(
     plot_path: PlotOption = None,
 ) -> None:
     """The streaming encoder alone, hop by hop."""
-    _require_dtype(dtype)
+    from benchmarks.measure import Effort, measure_encoder
 
-    def measure(config: ModelConfig, effort: Effort, progress: Progress) -> Measurement:
-        from benchmarks.measure import measure_encoder
-
-        return measure_encoder(
-            config,
-            dtype=dtype,
-            threads=threads or _usual_threads(config),
-            streams=streams,
-            effort=effort,
-            progress=progress,
-        )
-
-    _run_profiles(profile, measure, (runs, seconds), json_path, plot_path)
+    effort = Effort(runs, seconds)
+    tasks = _of_profiles(measure_encoder, profile, threads, dtype, streams=streams, effort=effort)
+    _run(tasks, json_path, plot_path)
 
 
 @app.command("chain", epilog="Example: umt bench chain --profile paper --threads 2")
@@ -172,56 +158,32 @@ def chain(
     plot_path: PlotOption = None,
 ) -> None:
     """The whole chain of live playing, hop by hop: time a hop takes, and share of a core."""
-    _require_dtype(dtype)
+    from benchmarks.measure import Effort, measure_chain
 
-    def measure(config: ModelConfig, effort: Effort, progress: Progress) -> Measurement:
-        from benchmarks.measure import measure_chain
-
-        return measure_chain(
-            config,
-            dtype=dtype,
-            threads=threads or _usual_threads(config),
-            streams=streams,
-            effort=effort,
-            progress=progress,
-        )
-
-    _run_profiles(profile, measure, (runs, seconds), json_path, plot_path)
-
-
-def _usual_threads(config: ModelConfig) -> int:
-    from realtime.backends import SHARED_CHANNELS
-
-    return 2 if config.decoder.residual_channels >= SHARED_CHANNELS else 1
-
-
-def _require_dtype(dtype: str) -> None:
-    from realtime.decoder import WEIGHT_TYPES
-
-    if dtype not in WEIGHT_TYPES:
-        raise UsageError(f"no weight type {dtype!r}; choose one of {', '.join(WEIGHT_TYPES)}")
-
-
-def _run_profiles(
-    names: Sequence[str] | None,
-    measure: Callable[[ModelConfig, Effort, Progress], Measurement],
-    runs_seconds: tuple[int, float],
-    json_path: Path | None,
-    plot_path: Path | None,
-) -> None:
-    from benchmarks.measure import Effort
-    from model.config import profile
-
-    configs = [profile(name) for name in names or ("live", "paper")]
-    effort = Effort(*runs_seconds)
-    tasks: list[Task] = []
-    for config in configs:
-
-        def measure_it(*, progress: Progress, config: ModelConfig = config) -> Measurement:
-            return measure(config, effort, progress)
-
-        tasks.append((config.profile, measure_it))
+    effort = Effort(runs, seconds)
+    tasks = _of_profiles(measure_chain, profile, threads, dtype, streams=streams, effort=effort)
     _run(tasks, json_path, plot_path)
+
+
+def _of_profiles(
+    measure: Callable[..., Measurement],
+    names: Sequence[str] | None,
+    threads: int | None,
+    dtype: str,
+    **more: Any,
+) -> list[Task]:
+    """A task for each profile, by default for those that people play."""
+    from benchmarks.measure import sampling_threads
+    from model.config import profile
+    from realtime.decoder import require_kind
+
+    require_kind(dtype, threads or 1)
+    tasks: list[Task] = []
+    for config in map(profile, names or ("live", "paper")):
+        shared = threads or sampling_threads(config)
+        task = partial(measure, config, dtype=dtype, threads=shared, **more)
+        tasks.append((config.profile, task))
+    return tasks
 
 
 def _run(tasks: Sequence[Task], json_path: Path | None, plot_path: Path | None) -> None:
@@ -246,7 +208,7 @@ def _run(tasks: Sequence[Task], json_path: Path | None, plot_path: Path | None) 
             text = json.dumps([row.to_dict() for row in rows], indent=1) + "\n"
             json_part.write_text(text, encoding="utf-8")
         if plot_part:
-            from benchmarks.plot import draw
+            from bridge.bench_plot import draw
 
             draw(rows, plot_part)
     for path in (json_path, plot_path):

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measurement import Measurement
+from bridge.figures import require_pyplot
 from model.config import SAMPLE_RATE
-from model.errors import UmtError
 from realtime.decoder import WEIGHT_TYPES
 
 # Decoder shape to (whose, times real time of 16 kHz).
@@ -59,7 +59,7 @@ def bars(rows: Sequence[Measurement]) -> list[tuple[str, list[Bar]]]:
 
 def draw(rows: Sequence[Measurement], path: Path) -> None:
     """Write the picture as PNG to ``path``. Raises UmtError if matplotlib is missing."""
-    pyplot = _pyplot()
+    pyplot = require_pyplot()
     groups = bars(rows)
     figure, axes = pyplot.subplots(figsize=(max(7.0, 1.9 * len(rows)), 5.4), layout="constrained")
     named: set[str] = set()
@@ -115,16 +115,3 @@ def _draw_bar(axes: Any, bar: Bar, place: float, width: float, named: set[str]) 
         zorder=5,
     )  # fmt: skip
     named.add(label)
-
-
-def _pyplot() -> Any:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise UmtError(
-            "the plot needs matplotlib, which is not installed; pip install matplotlib"
-        ) from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
