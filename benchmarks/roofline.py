@@ -95,7 +95,7 @@ def _multiply_in_one_column(
     for _ in range(rounds):
         for k in range(0, depth, group(inputs)):
             sums = add_products(sums, weights, k * SUM_ROWS, inputs, k, 0, depth)
-    store_scaled(out, 0, 0, sums, offsets, scales, 0, _ONE, scales, 0, 0)
+    store_scaled(out, 0, 0, sums, offsets, scales, 0, _ONE, scales, 0)
 
 
 @kernel
@@ -108,7 +108,7 @@ def _multiply_in_four_columns(
     for _ in range(rounds):
         for k in range(0, depth, group(inputs)):
             sums = add_products(sums, weights, k * AHEAD_ROWS, inputs, k, stride, depth)
-    store_scaled(out, 0, AHEAD_ROWS, sums, offsets, scales, 0, _ONE, scales, 0, 0)
+    store_scaled(out, 0, AHEAD_ROWS, sums, offsets, scales, 0, _ONE, scales, 0)
 
 
 @kernel

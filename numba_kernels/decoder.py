@@ -91,8 +91,6 @@ class DecoderScratch(NamedTuple):
     """(R,): the running input of the layers."""
     inputs: NDArray[Any]
     """(R inputs): the same as a product takes it."""
-    skips: Floats
-    """(S,): the sum of skips so far, own channels alone."""
     sums: Floats
     """Results of a product."""
     logits: Floats
@@ -126,7 +124,6 @@ def decoder_scratch(config: DecoderConfig, dtype: DTypeLike) -> DecoderScratch:
         heads=zero_inputs((1, max(skip, head)), dtype),
         stream=aligned(residual, np.float32),
         inputs=zero_inputs((1, residual), dtype),
-        skips=aligned(skip, np.float32),
         sums=aligned(max(2 * residual, head), np.float32),
         logits=aligned(LEVELS, np.float32),
         weights=aligned(LEVELS, np.float32),
@@ -145,6 +142,18 @@ def zero_inputs(shape: tuple[int, int], dtype: DTypeLike) -> NDArray[Any]:
 
 
 @inlined
+def _place_ahead(dilation: Any, layer: Any, step: Any) -> Any:
+    """Which of a layer's results ahead is for ``step``; at 0, new ones are due."""
+    return (step + layer) & (min(AHEAD, dilation) - 1)
+
+
+@inlined
+def _gates_at(weights: Any, buffers: Any, layer: Any) -> Any:
+    """Where a layer's gated outputs lie."""
+    return (layer & (GATE_TURNS - 1)) * weights.embedding.shape[1] * planes(buffers.gates)
+
+
+@inlined
 def _work_ahead(
     weights: Any, buffers: Any, scratch: Any, layer: Any, step: Any, first: Any
 ) -> None:
@@ -155,7 +164,7 @@ def _work_ahead(
     """
     dilation = weights.dilations[layer]
     steps = min(AHEAD, dilation)
-    place = (step + layer) & (steps - 1)
+    place = _place_ahead(dilation, layer, step)
     if place > 0 and step > 0:
         return
     residual = weights.embedding.shape[1]
@@ -177,7 +186,7 @@ def _run_layers(
     weights: Any, buffers: Any, scratch: Any, member: Any, members: Any, code: Any, step: Any,
     turn: Any,
 ) -> Any:  # fmt: skip
-    """Advance every layer by one sample, own channels; leaves the own skips in ``buffers.skips``.
+    """Advance every layer by one sample, own channels; sums the own skips in ``buffers.skips``.
 
     step: place in the hop. Returns the last turn published.
     """
@@ -190,16 +199,16 @@ def _run_layers(
     for i in range(0, residual, VECTOR):
         store(stream, i, load(weights.embedding, code * residual + i, VECTOR))
     for i in range(0, own_skips, VECTOR):
-        store(scratch.skips, i, load(weights.skip_bias, i, VECTOR))
+        store(buffers.skips, member * own_skips + i, load(weights.skip_bias, i, VECTOR))
     _work_ahead(weights, buffers, scratch, 0, step, 2 * first)
     for layer in range(weights.dilations.size):
         _keep_input(weights, buffers, scratch, layer, first, stop)
-        place = (step + layer) & (min(AHEAD, weights.dilations[layer]) - 1)
+        place = _place_ahead(weights.dilations[layer], layer, step)
         product(
             scratch.sums, 0, weights.current, layer, scratch.inputs, 0, _ONE, scratch.ahead,
             (layer * AHEAD + place) * 2 * share,
         )  # fmt: skip
-        gate = (layer & (GATE_TURNS - 1)) * residual * planes(gates) + first
+        gate = _gates_at(weights, buffers, layer) + first
         _store_gated(scratch.sums, share, gates, gate, residual)
         partial = (layer & 1) * MEMBERS * residual
         if layer < last:
@@ -214,7 +223,7 @@ def _run_layers(
         if layer < last:
             _work_ahead(weights, buffers, scratch, layer + 1, step, 2 * first)
         if layer > 0:
-            _add_skips(weights, buffers, scratch, layer - 1)
+            _add_skips(weights, buffers, layer - 1, member)
         if members > 1:
             wait(buffers.turns, member, turn)
         if layer < last:
@@ -222,15 +231,13 @@ def _run_layers(
                 row = layer * residual + i
                 value = load(stream, i, VECTOR) + load(weights.residual_bias, row, VECTOR)
                 value = joined_sums(
-                    partials, partial + i, partials, partial + residual + i,
-                    weights.residual.offsets, weights.residual.scales, row, value,
+                    partials, partial + i, partial + residual + i, weights.residual.offsets,
+                    weights.residual.scales, row, value,
                 )  # fmt: skip
                 store(stream, i, value)
         full = scratch.slots[layer] == weights.dilations[layer]
         scratch.slots[layer] = 0 if full else scratch.slots[layer] + 1
-    _add_skips(weights, buffers, scratch, last)
-    for i in range(0, own_skips, VECTOR):
-        store(buffers.skips, member * own_skips + i, load(scratch.skips, i, VECTOR))
+    _add_skips(weights, buffers, last, member)
     return turn
 
 
@@ -259,10 +266,11 @@ def _keep_input(
 
 
 @inlined
-def _add_skips(weights: Any, buffers: Any, scratch: Any, layer: Any) -> None:
+def _add_skips(weights: Any, buffers: Any, layer: Any, member: Any) -> None:
     """Add a layer's own skips."""
-    gate = (layer & (GATE_TURNS - 1)) * weights.embedding.shape[1] * planes(buffers.gates)
-    product(scratch.skips, 0, weights.skip, layer, buffers.gates, gate, _ONE, scratch.skips, 0)
+    skips, gate = buffers.skips, _gates_at(weights, buffers, layer)
+    own = member * weights.skip_bias.size
+    product(skips, own, weights.skip, layer, buffers.gates, gate, _ONE, skips, own)
 
 
 @inlined

@@ -209,14 +209,23 @@ def add_products(
     return sums(sums, weights, types.intp, inputs, types.intp, types.intp, types.intp), emit
 
 
+def _joined_planes(builder: Any, sums: Sums, totals: Any, place: int) -> Any:
+    """Emit a sum whole, two planes being joined."""
+    total = builder.extract_value(totals, place)
+    if sums.planes == 2:
+        low = builder.extract_value(totals, place + 1)
+        total = builder.add(builder.shl(total, constant(_WIDE, 8)), low)
+    return total
+
+
 @intrinsic
 def store_scaled(
     _context: Any, out: Any, at: Any, out_stride: Any, sums: Any, offsets: Any, scales: Any,
-    row: Any, factor: Any, shifts: Any, shift_at: Any, shift_stride: Any,
+    row: Any, factor: Any, shifts: Any, shift_at: Any,
 ) -> Any:  # fmt: skip
     """Write a tile's (sums + offsets[row:]) * scales[row:] * factor + shifts[shift_at:] to ``out``.
 
-    A step's results begin ``out_stride`` behind the step's before, its shifts ``shift_stride``.
+    A step's results begin ``out_stride`` behind the step's before.
     float32 sums have neither offset nor scale.
     """
 
@@ -225,34 +234,27 @@ def store_scaled(
             pointer = array_pointer(context, builder, signature.args[index], args[index], place)
             return load_lanes(builder, pointer, element, VECTOR)
 
-        def moved(base: Any, stride: Any, step: int, unit: int) -> Any:
-            far = builder.add(base, builder.mul(stride, _int(step)))
-            return builder.add(far, _int(unit * VECTOR))
-
-        totals = args[3]
         for unit, step, place in sums.places():
-            total = builder.extract_value(totals, place)
-            shift = lanes(8, moved(args[9], args[10], step, unit), types.float32)
+            total = _joined_planes(builder, sums, args[3], place)
+            shift = lanes(8, builder.add(args[9], _int(unit * VECTOR)), types.float32)
             if sums.element == types.float32:
                 result = builder.fadd(total, shift)
             else:
                 here = builder.add(args[6], _int(unit * VECTOR))
                 if sums.planes == 2:
-                    low = builder.extract_value(totals, place + 1)
-                    total = builder.add(builder.shl(total, constant(_WIDE, 8)), low)
                     total = builder.add(total, lanes(4, here, types.int32))
                 scale = lanes(5, here, types.float32)
                 scale = builder.fmul(scale, spread(builder, args[7], VECTOR))
                 result = multiply_add(builder, builder.sitofp(total, _FLOATS), scale, shift)
-            target = array_pointer(
-                context, builder, signature.args[0], args[0], moved(args[1], args[2], step, unit)
-            )
+            at = builder.add(args[1], builder.mul(args[2], _int(step)))
+            at = builder.add(at, _int(unit * VECTOR))
+            target = array_pointer(context, builder, signature.args[0], args[0], at)
             store_lanes(builder, target, result)
         return context.get_dummy_value()
 
     intp = types.intp
     return types.void(
-        out, intp, intp, sums, offsets, scales, intp, types.float32, shifts, intp, intp
+        out, intp, intp, sums, offsets, scales, intp, types.float32, shifts, intp
     ), emit
 
 
@@ -263,10 +265,7 @@ def store_sums(_context: Any, out: Any, at: Any, sums: Any) -> Any:
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = array_pointer(context, builder, signature.args[0], args[0], args[1])
         for unit, _, place in sums.places():
-            total = builder.extract_value(args[2], place)
-            if sums.planes == 2:
-                low = builder.extract_value(args[2], place + 1)
-                total = builder.add(builder.shl(total, constant(_WIDE, 8)), low)
+            total = _joined_planes(builder, sums, args[2], place)
             store_lanes(builder, _offset(builder, pointer, _int(unit * VECTOR)), total)
         return context.get_dummy_value()
 
@@ -275,12 +274,12 @@ def store_sums(_context: Any, out: Any, at: Any, sums: Any) -> Any:
 
 @intrinsic
 def joined_sums(
-    _context: Any, left: Any, left_at: Any, right: Any, right_at: Any, offsets: Any, scales: Any,
-    row: Any, shift: Any,
+    _context: Any, sums: Any, left: Any, right: Any, offsets: Any, scales: Any, row: Any,
+    shift: Any,
 ) -> Any:  # fmt: skip
-    """(left[left_at:] + right[right_at:] + offsets[row:]) * scales[row:] + shift, 16 rows.
+    """(sums[left:] + sums[right:] + offsets[row:]) * scales[row:] + shift, 16 rows.
 
-    left, right: what ``store_sums`` wrote. shift: a vector.
+    sums: what ``store_sums`` wrote. shift: a vector.
     """
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -288,17 +287,17 @@ def joined_sums(
             pointer = array_pointer(context, builder, signature.args[index], args[index], place)
             return load_lanes(builder, pointer, element, VECTOR)
 
-        both = [lanes(index, args[index + 1], left.dtype) for index in (0, 2)]
-        if left.dtype == types.float32:
-            return builder.fadd(builder.fadd(*both), args[7])
+        both = [lanes(0, place, sums.dtype) for place in args[1:3]]
+        if sums.dtype == types.float32:
+            return builder.fadd(builder.fadd(*both), args[6])
         total = builder.add(*both)
         if MACHINE.byte_products:
-            total = builder.add(total, lanes(4, args[6], types.int32))
-        scale = lanes(5, args[6], types.float32)
-        return multiply_add(builder, builder.sitofp(total, _FLOATS), scale, args[7])
+            total = builder.add(total, lanes(3, args[5], types.int32))
+        scale = lanes(4, args[5], types.float32)
+        return multiply_add(builder, builder.sitofp(total, _FLOATS), scale, args[6])
 
     intp = types.intp
-    return shift(left, intp, right, intp, offsets, scales, intp, shift), emit
+    return shift(sums, intp, intp, offsets, scales, intp, shift), emit
 
 
 @intrinsic
@@ -357,8 +356,7 @@ def _finish(
 ) -> None:  # fmt: skip
     place = layer * matrix.weights.shape[1] + row
     store_scaled(
-        out, out_at + row, 0, sums, matrix.offsets, matrix.scales, place, factor, shifts, at + row,
-        0,
+        out, out_at + row, 0, sums, matrix.offsets, matrix.scales, place, factor, shifts, at + row
     )  # fmt: skip
 
 
@@ -460,7 +458,7 @@ def _steps_of(steps: int) -> Callable[..., Any]:
             )  # fmt: skip
         store_scaled(
             out, out_at + step * count + row, count, sums, matrix.offsets, matrix.scales,
-            layer * count + row, _ONE, shifts, at + row, 0,
+            layer * count + row, _ONE, shifts, at + row,
         )  # fmt: skip
 
     return tile

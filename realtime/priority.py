@@ -38,9 +38,7 @@ def own_priority() -> ThreadPriority:
     """Scheduling of the calling thread. Cheap enough for the callback to ask once."""
     if sys.platform != "linux":
         return ThreadPriority(False, 0)
-    # Servers may set a flag beside the policy.
-    policy = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
-    realtime = policy in (os.SCHED_FIFO, os.SCHED_RR)
+    realtime = _own_policy() in (os.SCHED_FIFO, os.SCHED_RR)
     return ThreadPriority(realtime, os.sched_getparam(0).sched_priority if realtime else 0)
 
 
@@ -89,9 +87,8 @@ def own_place() -> Place:
     """The calling thread's place; under a microsecond, so that it can be asked for every hop."""
     if sys.platform != "linux":
         return Place(0, 0, frozenset())
-    policy = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
     level = os.sched_getparam(0).sched_priority
-    return Place(policy, level, frozenset(os.sched_getaffinity(0)))
+    return Place(_own_policy(), level, frozenset(os.sched_getaffinity(0)))
 
 
 def put(thread_id: int, place: Place) -> None:
@@ -101,3 +98,8 @@ def put(thread_id: int, place: Place) -> None:
         policy = place.policy | os.SCHED_RESET_ON_FORK
         os.sched_setscheduler(thread_id, policy, os.sched_param(place.level))
         os.sched_setaffinity(thread_id, place.cpus)
+
+
+def _own_policy() -> int:
+    # Servers may set a flag beside the policy.
+    return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK

@@ -68,7 +68,7 @@ def run_parts(out: Any, matrix: Any, inputs: Any, sums: Any, split: Any, shifts:
     for i in range(0, rows, VECTOR):
         shift = load(shifts, i, VECTOR)
         offsets, scales = matrix.offsets, matrix.scales
-        whole = joined_sums(sums, 1 + i, sums, 1 + rows + i, offsets, scales, rows + i, shift)
+        whole = joined_sums(sums, 1 + i, 1 + rows + i, offsets, scales, rows + i, shift)
         store(out, i, whole)
 
 

@@ -16,6 +16,7 @@ import pytest
 from model.bundle import random_bundle
 from model.config import DecoderConfig, ModelConfig, profile
 from model.errors import ConfigError
+from model.interface import Latents
 from realtime.decoder import WEIGHT_TYPES, NumbaDecoder
 from realtime.partner import Partner, processor_time, shared_partner
 from realtime.priority import Place, ThreadPriority, own_place, pin, raise_below, usable_cpus
@@ -37,6 +38,12 @@ def pair(config: ModelConfig, dtype: str) -> tuple[NumbaDecoder, NumbaDecoder]:
     return NumbaDecoder(config, weights, dtype), NumbaDecoder(config, weights, dtype, threads=2)
 
 
+def given(config: ModelConfig, hops: int, rng: np.random.Generator) -> tuple[Latents, np.ndarray]:
+    """Latents and uniforms of so many hops."""
+    latents = rng.normal(size=(hops, config.latent_channels)).astype(np.float32)
+    return latents, rng.random(hops * config.hop_samples, dtype=np.float32)
+
+
 @pytest.mark.parametrize("dtype", WEIGHT_TYPES)
 @pytest.mark.parametrize("widths", [(32, 32, 16), (64, 32, 48), (128, 128, 128), (96, 160, 64)])
 def test_two_threads_give_the_samples_of_one(widths: tuple[int, int, int], dtype: str) -> None:
@@ -45,8 +52,7 @@ def test_two_threads_give_the_samples_of_one(widths: tuple[int, int, int], dtype
     rng = np.random.default_rng(5)
     state_one, state_two = one.initial_state(), two.initial_state()
     for hops in (1, 7, 30):
-        latents = rng.normal(size=(hops, config.latent_channels)).astype(np.float32)
-        uniforms = rng.random(hops * config.hop_samples, dtype=np.float32)
+        latents, uniforms = given(config, hops, rng)
         expected = one.generate(latents, uniforms, state_one)
         np.testing.assert_array_equal(two.generate(latents, uniforms, state_two), expected)
         assert len(np.unique(expected)) > 8
@@ -92,9 +98,7 @@ def test_threads_that_do_not_fit_are_refused() -> None:
 def test_streams_that_share_the_partner_keep_their_samples() -> None:
     config = config_of(32, 32, 32)
     one, two = pair(config, "int8")
-    rng = np.random.default_rng(6)
-    latents = rng.normal(size=(40, config.latent_channels)).astype(np.float32)
-    uniforms = rng.random(40 * config.hop_samples, dtype=np.float32)
+    latents, uniforms = given(config, 40, np.random.default_rng(6))
     expected = one.generate(latents, uniforms, one.initial_state())
     heard: list[np.ndarray] = []
 
@@ -210,9 +214,7 @@ def test_the_partner_has_the_place_of_whoever_asks() -> None:
 def test_two_threads_on_one_cpu_still_finish(urgent: bool) -> None:
     config = config_of(32, 32, 32)
     one, two = pair(config, "int8")
-    rng = np.random.default_rng(9)
-    latents = rng.normal(size=(2, config.latent_channels)).astype(np.float32)
-    uniforms = rng.random(2 * config.hop_samples, dtype=np.float32)
+    latents, uniforms = given(config, 2, np.random.default_rng(9))
     expected = one.generate(latents, uniforms, one.initial_state())
     heard: list[np.ndarray] = []
 
