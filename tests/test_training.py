@@ -15,6 +15,7 @@ from model.network import Encoder  # noqa: E402
 from model.reference import ReferenceDecoder, ReferenceEncoder  # noqa: E402
 from tests.synthetic import recordings, settings  # noqa: E402
 from training import augment, fused  # noqa: E402
+from training import batches as batches_module  # noqa: E402
 from training.augment import modulate_pitch, shift_pitch  # noqa: E402
 from training.batches import GAIN_DB, Batches, Segments  # noqa: E402
 from training.content import BANDS, HIGHEST, LOWEST, content, semitones  # noqa: E402
@@ -118,6 +119,23 @@ def test_modulation_changes_one_stretch_and_nothing_else(samples: int) -> None:
     assert len(out) == samples
     assert len(changed) > 0
     assert changed[-1] - changed[0] < min(samples, 8000)
+
+
+@pytest.mark.parametrize(("share", "heard"), [(0.0, 0), (1.0, 4)])
+def test_only_the_input_passes_the_microphone(
+    monkeypatch: pytest.MonkeyPatch, share: float, heard: int
+) -> None:
+    passed = []
+
+    def record(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        passed.append(audio)
+        return np.zeros_like(audio)
+
+    monkeypatch.setattr(batches_module, "through_microphone", record)
+    batch = batches(batch=4, microphone_share=share).at(0)
+    assert len(passed) == heard
+    assert (float(batch.levels.std()) == 0.0) == (heard > 0)
+    assert bool((batch.codes != 128).any()), "the target is as it was"
 
 
 def test_stretches_and_shifts_are_drawn_from_the_ranges_of_the_paper(

@@ -18,6 +18,7 @@ from model import mulaw
 from model.config import SAMPLE_RATE
 from model.errors import DataError
 from training.augment import modulate_pitch
+from training.microphone import through_microphone
 from training.settings import TrainSettings
 
 Pieces = Sequence[NDArray[np.float32]]
@@ -84,13 +85,19 @@ class Batches:
         self.test = [Segments(n, "test", test[n], samples) for n in settings.domains]
 
     def at(self, step: int) -> Batch:
-        """This process's rows of a step's batch, the input augmented (paper, 3.2)."""
+        """This process's rows of a step's batch, the input augmented (paper, 3.2).
+
+        A share of the inputs passes a made-up microphone as well, which the paper's did not.
+        """
         segments = self.train[self.settings.domain_of(step)]
         clean, changed = [], []
         for row in self.rows:
             rng = np.random.default_rng([self.settings.seed, step, row])
             clean.append(segments.cut(rng))
-            changed.append(modulate_pitch(clean[-1], rng))
+            heard = modulate_pitch(clean[-1], rng)
+            if rng.random() < self.settings.microphone_share:
+                heard = through_microphone(heard, rng)
+            changed.append(heard)
         return _batch(changed, clean)
 
     def held_out(self, domain: int, rows: int) -> Batch:

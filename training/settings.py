@@ -28,6 +28,8 @@ class TrainSettings:
     """Lambda of loss (1)."""
     content_weight: float = 0.0
     """Weight of the semitone guess, a teacher that the paper does not have (training.content)."""
+    microphone_share: float = 0.0
+    """Share of segments whose input passes a made-up microphone (training.microphone)."""
     shared_steps: int = 0
     """Steps in which all domains train one decoder, which each domain then starts from."""
     gradient_clip: float = 1.0
@@ -41,6 +43,8 @@ class TrainSettings:
         for name in ("confusion_weight", "content_weight", "shared_steps"):
             if not 0.0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0.0 <= self.microphone_share <= 1.0:
+            raise ConfigError(f"microphone_share must be in [0, 1], got {self.microphone_share}")
         for name in ("cooldown", "average_decay"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)}")

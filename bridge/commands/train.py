@@ -75,6 +75,15 @@ def train(
         float | None,
         typer.Option(metavar="X", min=0, help="Of the extra semitone loss.  [default: 0]"),
     ] = None,
+    microphone_share: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            min=0,
+            max=1,
+            help="Share of inputs heard through a made-up microphone.  [default: 0]",
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="Of weights and batches.  [default: 0]")
     ] = None,
@@ -108,6 +117,7 @@ def train(
         "learning_rate": learning_rate,
         "confusion_weight": confusion_weight,
         "content_weight": content_weight,
+        "microphone_share": microphone_share,
         "seed": seed,
     }
     with joined_world(threads) as world:
