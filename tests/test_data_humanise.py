@@ -7,10 +7,11 @@ from statistics import median
 import numpy as np
 import pytest
 
-from training.catalogue import RECIPES, Recipe, plain_name, play, takes
+from training.catalogue import RECIPES, Recipe
 from training.humanise import Manner, perform, tempo_for
 from training.manifest import SPLITS
 from training.scores import Note, Score
+from training.takes import plain_name, play, takes
 
 
 def scale(length: int = 48, parts: int = 1) -> list[Note]:

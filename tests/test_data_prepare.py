@@ -169,7 +169,7 @@ def song(shift: int) -> str:
 
 
 def sine_synthesiser(
-    played: list[Played], voices: dict[int, render.Voice], soundfont: Path
+    played: list[Played], voices: dict[int, render.Voice], soundfont: Path, room: render.Room
 ) -> render.Samples:
     """Stands in for fluidsynth: a sine for every note."""
     rate = render.SYNTH_RATE
@@ -199,7 +199,7 @@ def small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     known = replace(
         sources.GENERAL_SOUNDFONT, file=font.name, sha256=sources.sha256_of(font), licence="none"
     )
-    monkeypatch.setattr(sources, "GENERAL_SOUNDFONT", known)
+    monkeypatch.setattr(sources, "SOUNDFONTS", (known,))
     recipe = replace(catalogue.STRINGS, train=("1.xml",), test=("2.xml",))
     monkeypatch.setitem(catalogue.RECIPES, "strings", recipe)
     monkeypatch.setattr(render, "synthesise", sine_synthesiser)
@@ -250,7 +250,7 @@ def test_an_interrupted_rendering_keeps_what_is_done(
 def test_a_rendering_that_fails_ends_the_run(
     small_world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> render.Samples:
+    def fail(*_: object, **__: object) -> render.Samples:
         raise DataError("fluidsynth could not render")
 
     monkeypatch.setattr(render, "synthesise", fail)

