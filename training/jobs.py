@@ -19,7 +19,7 @@ from training.progress import Report
 from training.render import SAMPLE_RATE, Room, Samples
 from training.scores import Score, read_score
 from training.sources import CORPUS_FOLDER, SoundFont, Wheel, sha256_of
-from training.takes import Take, plain_name, play, takes
+from training.takes import Take, plain_name, play, revoiced, takes
 
 # Raise it when the samples of an unchanged request change, so that files of an earlier version are
 # made again.
@@ -129,7 +129,7 @@ def render_jobs(recipe: Recipe, library: Library, seed: int) -> Iterator[Job]:
                         render.SYNTH_OPTIONS,
                     ]
                 )
-                make = partial(_rendered, take, recipe, score, about, library.fonts[font], seed)
+                make = partial(render_take, take, recipe, score, about, library.fonts[font], seed)
                 yield Job(take.domain, take.split, take.name, request, origin, make)
 
 
@@ -153,10 +153,22 @@ def recording_jobs(
     return jobs, warnings
 
 
-def _rendered(
-    take: Take, recipe: Recipe, score: Score, about: Circumstances, soundfont: Path, seed: int
+def render_take(
+    take: Take,
+    recipe: Recipe,
+    score: Score,
+    about: Circumstances,
+    soundfont: Path,
+    seed: int,
+    players: Recipe | None = None,
 ) -> Samples:
+    """(time,) float32 at 16 kHz: one take of ``recipe``, performed as ``seed`` says.
+
+    players: the domain whose instruments play it, if not its own.
+    """
     played, voices = play(take, recipe, score, _stream(seed, take))
+    if players is not None:
+        played, voices = revoiced(played, players)
     sound = render.synthesise(played, voices, soundfont, room=about.room)
     # Read as if recorded a little faster or slower, it comes out as much out of tune.
     rate = render.SYNTH_RATE * 2 ** (about.tuning_cents / 1200)

@@ -124,7 +124,7 @@ def _plan(
         jobs += found
         warnings += unusable
     if recipes:
-        library = _fetch(recipes, data_dir, report)
+        library = fetch_library(recipes, data_dir, report)
         for recipe in recipes:
             rows.append(
                 Domain(recipe.name, recipe.description, LOUDNESS_DB, domain_licence(library))
@@ -133,7 +133,8 @@ def _plan(
     return rows, jobs, warnings
 
 
-def _fetch(recipes: Sequence[Recipe], data_dir: Path, report: Report) -> Library:
+def fetch_library(recipes: Sequence[Recipe], data_dir: Path, report: Report) -> Library:
+    """Scores of these domains, SoundFonts and synthesiser. Raises DataError if one is missing."""
     synthesiser = synthesiser_version()
     wheel, fonts, packages = sources.MUSIC21, sources.SOUNDFONTS, data_dir / "packages"
     total = 1 + len(fonts)

@@ -84,6 +84,18 @@ def play(
     return perform(fitting, tempo, recipe.manner, rng), voices
 
 
+def revoiced(played: Sequence[Played], recipe: Recipe) -> tuple[list[Played], dict[int, Voice]]:
+    """The same performance on the instruments of ``recipe``, octaves changed where one must."""
+    voices: dict[int, Voice] = {}
+    moved: list[Played] = []
+    for part in sorted({note.part for note in played}):
+        line = [note for note in played if note.part == part]
+        instrument = recipe.instrument_for([note.pitch for note in line])
+        voices[part] = Voice(instrument.program, doubled_by=instrument.doubled_by)
+        moved += [replace(note, pitch=instrument.reachable(note.pitch)) for note in line]
+    return sorted(moved), voices
+
+
 def _window(notes: Sequence[Note], take: Take, quarters: Fraction) -> list[Note]:
     spare = max(Fraction(0), max(note.end for note in notes) - quarters)
     start = Fraction(int(spare * Fraction(take.position).limit_denominator(100)))

@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
+from bridge.commands import evaluate_translation
 from bridge.commands.extras import needs
 from bridge.commands.options import SCORED_S, BundleOption
 from bridge.console import say
 
 app = typer.Typer(help="Measure how good a bundle is.", no_args_is_help=True)
+app.command("translation", epilog=evaluate_translation.EPILOG)(evaluate_translation.translation)
 
 
 @app.command(epilog="Example: umt eval nll --data-dir data --seconds 60")
