@@ -19,6 +19,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from model.bundle import load_bundle  # noqa: E402
+from model.config import profile  # noqa: E402
 from model.errors import DataError, TrainingError  # noqa: E402
 from tests.synthetic import recordings, settings  # noqa: E402
 from training import run  # noqa: E402
@@ -110,6 +111,45 @@ def test_the_minutes_of_earlier_sittings_count(tmp_path: Path) -> None:
     train(tmp_path, None, recordings(), QUIET)
     assert 90 < load_checkpoint(tmp_path)[1]["minutes"] < 100
     assert load_bundle(tmp_path / "bundle").about["training"]["minutes"] >= 90
+
+
+def test_a_run_can_begin_with_the_weights_of_another(tmp_path: Path) -> None:
+    first = train(tmp_path / "first", settings(steps=6), recordings(), QUIET)
+    names = first.settings.domains
+    asked = settings(steps=1, seed=5, domains=(names[1], "new"))
+    begun = Trainer(asked)
+    begun.start_from(*load_checkpoint(tmp_path / "first"))
+    known = first.average.networks
+    for ours in (begun.networks, begun.average.networks):
+        for one, other in (
+            (ours.encoder, known.encoder),
+            (ours.decoders[0], known.decoders[1]),
+            (ours.decoders[1], known.decoders[0]),
+        ):
+            torch.testing.assert_close(one.state_dict(), other.state_dict(), rtol=0, atol=0)
+
+
+def test_a_run_says_what_it_started_from(tmp_path: Path) -> None:
+    train(tmp_path / "first", settings(steps=2), recordings(), QUIET)
+    train(
+        tmp_path / "second", settings(steps=1), recordings(), QUIET, start_from=tmp_path / "first"
+    )
+    about = load_bundle(tmp_path / "second" / "bundle").about["training"]
+    assert about["started_from"].startswith("2 steps on ")
+    resumed = train(tmp_path / "second", None, recordings(), QUIET)
+    assert resumed.settings.started_from == about["started_from"]
+
+
+def test_a_run_cannot_begin_with_a_network_of_another_shape(tmp_path: Path) -> None:
+    train(tmp_path / "first", settings(steps=1), recordings(), QUIET)
+    with pytest.raises(TrainingError, match="tiny network of that run"):
+        train(
+            tmp_path / "second",
+            settings(steps=1, config=profile("live")),
+            recordings(),
+            QUIET,
+            start_from=tmp_path / "first",
+        )
 
 
 def test_nothing_to_resume_is_said(tmp_path: Path) -> None:

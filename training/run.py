@@ -69,18 +69,20 @@ def train(
     limits: RunLimits | None = None,
     progress: Progress | None = None,
     world: World | None = None,
+    start_from: Path | None = None,
 ) -> Trainer:
     """Start the run in ``folder``, or resume the one it holds.
 
     settings: of a new run; None to resume, or the settings of the run to resume, whose planned
     steps and learning rate alone may differ.
+    start_from: a run whose averaged weights a new run begins with.
     Returns the trainer as it stopped, after saving it and exporting ``folder/bundle``.
     Raises TrainingError if there is nothing to resume or the settings differ.
     """
     world = world or World()
     limits = limits or RunLimits()
     started = time.monotonic()
-    trainer, minutes_before = _open(folder, settings, world)
+    trainer, minutes_before = _open(folder, settings, world, start_from)
     run = _Run(folder, trainer, recordings, limits, started - 60 * minutes_before)
     with _stop_on_signals() as stopping:
         while trainer.step < trainer.settings.steps:
@@ -208,6 +210,8 @@ class _Run:
                 "shared_steps": settings.shared_steps,
                 "confusion_weight": settings.confusion_weight,
                 "content_weight": settings.content_weight,
+                "microphone_share": settings.microphone_share,
+                "started_from": settings.started_from,
                 "seed": settings.seed,
             },
             "minutes_of_recordings": {
@@ -218,11 +222,19 @@ class _Run:
         }
 
 
-def _open(folder: Path, settings: TrainSettings | None, world: World) -> tuple[Trainer, float]:
+def _open(
+    folder: Path, settings: TrainSettings | None, world: World, start_from: Path | None
+) -> tuple[Trainer, float]:
     if not has_checkpoint(folder):
         if settings is None:
             raise TrainingError(f"no run to resume in {folder}")
-        return Trainer(settings, world), 0.0
+        if start_from is None:
+            return Trainer(settings, world), 0.0
+        theirs, state = load_checkpoint(start_from)
+        known = f"{state['step']} steps on {', '.join(theirs.domains)}"
+        trainer = Trainer(replace(settings, started_from=known), world)
+        trainer.start_from(theirs, state)
+        return trainer, 0.0
     saved, state = load_checkpoint(folder)
     if settings is not None and _replanned(saved, settings) != settings:
         raise TrainingError(

@@ -30,6 +30,8 @@ class TrainSettings:
     """Weight of the semitone guess, a teacher that the paper does not have (training.content)."""
     microphone_share: float = 0.0
     """Share of segments whose input passes a made-up microphone (training.microphone)."""
+    started_from: str = ""
+    """What the first weights learned from, if they were another run's."""
     shared_steps: int = 0
     """Steps in which all domains train one decoder, which each domain then starts from."""
     gradient_clip: float = 1.0

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Adam, Optimizer
 
+from model.errors import TrainingError
 from training.batches import Batch
 from training.content import content, semitones
 from training.losses import autoencoding, classification, reconstruction
@@ -114,6 +115,29 @@ class Trainer:
         self.average.networks.load_state_dict(state["average"])
         for optimiser, saved in zip(self._optimisers(), state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
+
+    def start_from(self, settings: TrainSettings, state: dict[str, Any]) -> None:
+        """Begin with the averaged weights of another run instead of random ones.
+
+        settings, state: of that run. A domain it knew keeps its decoder; each other gets its first.
+        The confusion network and the optimisers begin anew. Raises TrainingError if the networks
+        are not of one shape.
+        """
+        if settings.config != self.settings.config:
+            raise TrainingError(
+                f"a {self.settings.config.profile} network cannot start from the "
+                f"{settings.config.profile} network of that run; give the same --profile"
+            )
+        theirs = Networks(settings)
+        theirs.load_state_dict(state["average"])
+        apart = state["step"] > settings.shared_steps
+        for ours in (self.networks, self.average.networks):
+            ours.encoder.load_state_dict(theirs.encoder.state_dict())
+            ours.content.load_state_dict(theirs.content.state_dict())
+            for name, decoder in zip(self.settings.domains, ours.decoders, strict=True):
+                known = apart and name in settings.domains
+                source = settings.domains.index(name) if known else 0
+                decoder.load_state_dict(theirs.decoders[source].state_dict())
 
     def _optimisers(self) -> list[Optimizer]:
         return [self._confusion, self._content, self._encoder, *self._decoders]

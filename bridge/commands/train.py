@@ -35,6 +35,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, with its settings.")
     ] = False,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Begin with another run's weights, not random ones."),
+    ] = None,
     minutes: Annotated[
         float,
         typer.Option(metavar="M", min=0, help="Stop after M minutes; 0 is at the last step."),
@@ -120,6 +124,8 @@ def train(
         "microphone_share": microphone_share,
         "seed": seed,
     }
+    if resume and start_from is not None:
+        raise UsageError("--start-from begins a new run; leave it out or leave out --resume")
     with joined_world(threads) as world:
         settings = _settings(out, data_dir, resume, given)
         recordings = _recordings(data_dir, settings.domains)
@@ -136,7 +142,13 @@ def train(
 
             report = _reporter(draw, settings.steps, drawn=not bar.disable)
             trainer = run_training(
-                out, settings, recordings, limits, report if world.leads else None, world
+                out,
+                settings,
+                recordings,
+                limits,
+                report if world.leads else None,
+                world,
+                start_from,
             )
     if world.leads:
         say(f"{out}: {trainer.step} of {settings.steps} steps; bundle in {out / 'bundle'}")
