@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -93,6 +94,16 @@ def shared_partner() -> Partner:
         if _partner is None:
             _partner = Partner()
         return _partner
+
+
+def _forget_partner() -> None:
+    """In a forked child: threads are not copied, and a copied lock may stay held for ever."""
+    global _lock, _partner
+    _lock, _partner = threading.Lock(), None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_partner)
 
 
 def processor_time() -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -93,6 +95,27 @@ def test_threads_that_do_not_fit_are_refused() -> None:
     encoder = random_bundle(profile("tiny"), ("a",), seed=3).encoder
     with pytest.raises(ConfigError, match="threads must be 1 to 2, got 3"):
         StreamEncoder(profile("tiny"), encoder, threads=3)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_has_a_partner_of_its_own() -> None:
+    config = config_of(32, 32, 32)
+    _, two = pair(config, "int8")
+    latents, uniforms = given(config, 3, np.random.default_rng(8))
+    expected = two.generate(latents, uniforms, two.initial_state())
+    child = os.fork()
+    if child == 0:
+        again = two.generate(latents, uniforms, two.initial_state())
+        os._exit(0 if np.array_equal(again, expected) else 1)
+    deadline = time.monotonic() + 30.0
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if ended == (0, 0):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("the child waits for a thread that was not copied")
+    assert ended[1] == 0
 
 
 def test_streams_that_share_the_partner_keep_their_samples() -> None:
