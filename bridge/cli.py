@@ -42,6 +42,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(bench.app, name="bench")
 
+INTERRUPTED = 128 + signal.SIGINT
 _BAD_USAGE = (UsageError, UnknownDomain, ConfigError, BackendUnavailable)
 # What typer raises for a bad command line; its own name for it has changed between versions.
 _TYPER_USAGE = typer.BadParameter.__mro__[1]
@@ -75,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = app(rest, prog_name="umt", standalone_mode=False)
         sys.stdout.flush()
+        if status == INTERRUPTED:
+            # typer turns Ctrl-C into a status and says nothing.
+            _complain("interrupted")
     except BaseException as error:
         if debug and not isinstance(error, SystemExit):
             traceback.print_exc()
@@ -98,7 +102,7 @@ def _status_of(error: BaseException) -> int:
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         _complain("interrupted")
-        return 130
+        return INTERRUPTED
     if isinstance(error, BrokenPipeError):
         # Whoever read the output has gone; the interpreter must not meet the same pipe again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

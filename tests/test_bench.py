@@ -453,6 +453,7 @@ def test_nothing_is_left_of_an_interrupted_run(
     kept.write_text("of before")
     said = umt("bench", "decode", *TINY_SHAPE, "--json", kept, "--plot", tmp_path / "decode.png")
     assert said.status == 130
+    assert said.complaint == "umt: interrupted"
     assert [path.name for path in tmp_path.iterdir()] == ["decode.json"]
     assert kept.read_text() == "of before"
 
