@@ -7,6 +7,7 @@ import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +18,13 @@ from training import catalogue, render, sources
 from training import prepare as preparation
 from training.corpus import load_corpus
 from training.humanise import Played
+from training.ideal import ideal_translation, is_rendered
+from training.jobs import OTHER_FONT_SHARE, ROOM_LEVEL, ROOM_SIZE, TUNING_CENTS, circumstances_of
 from training.manifest import manifest_path, read_manifest
 from training.prepare import PrepareSummary, prepare
 from training.progress import Step
 from training.render import SAMPLE_RATE
+from training.takes import takes
 
 SEED = 11
 
@@ -223,6 +227,71 @@ def test_a_built_in_domain_is_rendered_with_its_origin(small_world: Path) -> Non
         assert len(sound) > 3 * SAMPLE_RATE
         assert np.abs(sound).max() < 0.951
     assert (small_world / "scores" / "1.xml").exists()
+
+
+def test_circumstances_are_drawn_for_each_take_alone() -> None:
+    fonts = sources.SOUNDFONTS
+    drawn = [
+        circumstances_of(take, fonts, seed)
+        for seed in range(60)
+        for take in takes(catalogue.STRINGS, "train", "some/work.mxl", 4)
+    ]
+    share = sum(about.font == fonts[1] for about in drawn) / len(drawn)
+    assert share == pytest.approx(OTHER_FONT_SHARE, abs=0.08)
+    for values, (low, high) in (
+        ([about.tuning_cents for about in drawn], (-TUNING_CENTS, TUNING_CENTS)),
+        ([about.room.size for about in drawn], ROOM_SIZE),
+        ([about.room.level for about in drawn], ROOM_LEVEL),
+    ):
+        margin = 0.05 * (high - low)
+        assert low <= min(values) < low + margin
+        assert high - margin < max(values) <= high
+    take = next(takes(catalogue.STRINGS, "train", "some/work.mxl", 4))
+    assert circumstances_of(take, fonts, 7) == circumstances_of(take, fonts, 7)
+    assert {circumstances_of(take, fonts[:1], seed).font for seed in range(9)} == {fonts[0]}
+
+
+def pitch_of(path: Path) -> float:
+    """MIDI pitch of the strongest partial of a file."""
+    sound, rate = soundfile.read(path)
+    spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound)), 1 << 20))
+    return float(69 + 12 * np.log2(spectrum.argmax() * rate / (1 << 20) / 440))
+
+
+def test_takes_sound_as_far_out_of_tune_as_drawn(small_world: Path) -> None:
+    prepare(small_world, ["strings"], {}, SEED, ignore)
+    off = []
+    for row in read_manifest(manifest_path(small_world)).files:
+        work = row.path.removeprefix(f"{sources.CORPUS_FOLDER}/")
+        for take in takes(catalogue.RECIPES["strings"], row.split, work, 2):
+            if take.name == Path(row.file).name:
+                cents = circumstances_of(take, sources.SOUNDFONTS, SEED).tuning_cents
+                pitch = pitch_of(small_world / "domains" / row.file)
+                off.append(100 * (pitch - round(pitch)) - cents)
+    assert len(off) == 6
+    assert np.abs(off).max() < 1.5
+
+
+def test_an_ideal_translation_is_the_same_music_on_other_instruments(
+    small_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(small_world, ["strings"], {}, SEED, ignore)
+    corpus = load_corpus(small_world)
+    library = preparation.fetch_library([catalogue.RECIPES["strings"]], small_world, ignore)
+    row, sound = corpus.rows("strings", "test")[0], corpus.audio("strings", "test")[0]
+    assert is_rendered(row)
+    programs = set()
+
+    def listen(played: list[Played], voices: dict[int, render.Voice], *rest: object, **more: Any):
+        programs.update(voice.program for voice in voices.values())
+        return sine_synthesiser(played, voices, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(render, "synthesise", listen)
+    ideal = ideal_translation(row, "organ", library)
+    assert programs == {19}
+    # The stand-in plays sines whatever the instrument, so the two agree to 16 bits.
+    assert len(ideal) == len(sound)
+    assert np.abs(ideal - sound).max() < 1e-4
 
 
 def test_rendering_again_gives_the_same_files_and_another_seed_does_not(small_world: Path) -> None:

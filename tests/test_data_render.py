@@ -73,6 +73,22 @@ def test_parts_keep_off_the_percussion_channel() -> None:
         midi_file([Played(0.0, 1.0, 60, 9, part) for part in range(16)], {})
 
 
+def test_a_double_plays_every_note_more_softly_on_a_channel_of_its_own() -> None:
+    played = [Played(0.5, 0.1, 60, 100, 0), Played(0.5, 0.1, 48, 100, 1)]
+    stored = midi_file(played, {0: Voice(52, doubled_by=48), 1: Voice(43)})
+    assert b"\xc0\x34" in stored
+    assert b"\xc1\x30" in stored
+    assert b"\xc2\x2b" in stored
+    assert b"\x90\x3c\x64" in stored
+    assert b"\x91\x3c\x46" in stored
+    assert b"\x92\x30\x64" in stored
+    with pytest.raises(DataError, match="16 instruments, doublings included"):
+        midi_file(
+            [Played(0.0, 1.0, 60, 9, part) for part in range(8)],
+            {part: Voice(52, doubled_by=48) for part in range(8)},
+        )
+
+
 @pytest.mark.parametrize("level", [1e-3, 0.1, 0.9])
 def test_music_is_brought_to_one_level(level: float) -> None:
     assert rms_db(at_loudness(tone(2.0, level))) == pytest.approx(-21.0, abs=0.01)
