@@ -86,7 +86,7 @@ HARPSICHORD = Recipe(
         *_movements("beethoven/opus59no3", 3, 4),
         *_chorales("101.7", "102.7", "103.6", "104.6", "108.6", "11.6"),
     ),
-    test=("cpebach/h186.mxl", "corelli/opus3no1/1grave.xml"),
+    test=("cpebach/h186.mxl", "corelli/opus3no1/1grave.xml", "bach/bwv846.mxl"),
 )
 
 STRINGS = Recipe(
@@ -152,7 +152,11 @@ PIANO = Recipe(
         "beethoven/opus132.mxl",
         *_chorales("122.6", "14.5", "16.6", "17.7", "18.5-lz", "19.7", "20.7", "20.11", "24.6"),
     ),
-    test=("schumann_clara/polonaise_op1n4.mxl", "schumann_robert/opus41no1/movement5.mxl"),
+    test=(
+        "schumann_clara/polonaise_op1n4.mxl",
+        "schumann_robert/opus41no1/movement5.mxl",
+        "schubert/Lindenbaum.xml",
+    ),
 )
 
 ORGAN = Recipe(
@@ -173,7 +177,7 @@ ORGAN = Recipe(
             "37.6", "38.6", "39.7", "40.3", "40.6", "40.8", "41.6", "42.7",
         ),
     ),
-    test=_chorales("128.5", "44.7", "45.7"),
+    test=_chorales("144.3", "44.7", "146.8"),
 )  # fmt: skip
 
 CANTATA = Recipe(
