@@ -28,6 +28,7 @@ _ELEMENTS: dict[Any, Any] = {
     types.float32: ir.FloatType(),
     types.int32: ir.IntType(32),
     types.int16: ir.IntType(16),
+    types.uint16: ir.IntType(16),
     types.int8: ir.IntType(8),
     types.uint8: ir.IntType(8),
 }
@@ -176,6 +177,49 @@ def store(_context: Any, array: Any, at: Any, vector: Any) -> Any:
 
 
 @intrinsic
+def load_real(_context: Any, array: Any, at: Any, lanes: Any) -> Any:
+    """``load`` as float32 from an array of float32, or of uint16 that holds bfloat16."""
+    if not (isinstance(array, types.Array) and isinstance(lanes, types.IntegerLiteral)):
+        return None
+    vector = Vector(types.float32, lanes.literal_value)
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = array_pointer(context, builder, signature.args[0], args[0], args[1])
+        value = load_lanes(builder, pointer, array.dtype, vector.lanes)
+        if array.dtype == types.float32:
+            return value
+        bits = llvm_vector(types.int32, vector.lanes)
+        moved = builder.shl(builder.zext(value, bits), constant(bits, 16))
+        return builder.bitcast(moved, llvm_vector(types.float32, vector.lanes))
+
+    known = array.dtype in (types.float32, types.uint16)
+    return (vector(array, types.intp, lanes), emit) if known else None
+
+
+@intrinsic
+def store_real(_context: Any, array: Any, at: Any, vector: Any) -> Any:
+    """``store`` float32 in such an array, rounded to the nearest bfloat16, ties to even."""
+    if not (isinstance(vector, Vector) and vector.element == types.float32):
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = array_pointer(context, builder, signature.args[0], args[0], args[1])
+        value = args[2]
+        if array.dtype == types.uint16:
+            whole = llvm_vector(types.int32, vector.lanes)
+            bits = builder.bitcast(value, whole)
+            odd = builder.and_(builder.lshr(bits, constant(whole, 16)), constant(whole, 1))
+            bits = builder.add(bits, builder.add(odd, constant(whole, 0x7FFF)))
+            kept = builder.lshr(bits, constant(whole, 16))
+            value = builder.trunc(kept, llvm_vector(types.uint16, vector.lanes))
+        store_lanes(builder, pointer, value)
+        return context.get_dummy_value()
+
+    known = array.dtype in (types.float32, types.uint16)
+    return (types.void(array, types.intp, vector), emit) if known else None
+
+
+@intrinsic
 def splat(_context: Any, value: Any, lanes: Any) -> Any:
     """``splat(value, lanes)``: a float32 vector with ``value`` in every lane."""
     if not isinstance(lanes, types.IntegerLiteral):
@@ -246,6 +290,17 @@ def maximum(_context: Any, left: Any, right: Any) -> Any:
         return _emit_chosen(builder, ">", *args)
 
     return left(left, right), emit
+
+
+@intrinsic
+def where_positive(_context: Any, sign: Any, value: Any) -> Any:
+    """``where_positive(sign, value)``: lanes of ``value`` where ``sign`` is above 0, else 0."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        zero = constant(args[0].type, 0.0)
+        return builder.select(builder.fcmp_ordered(">", args[0], zero), args[1], zero)
+
+    return value(sign, value), emit
 
 
 @intrinsic

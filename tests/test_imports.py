@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "model": set(),
     "numba_kernels": {"model"},
     "realtime": {"model", "numba_kernels"},
-    "training": {"model"},
+    "training": {"model", "numba_kernels"},
     "evaluation": {"model", "numba_kernels", "realtime"},
     "benchmarks": {"model", "numba_kernels", "realtime"},
     # The command line is the top: it starts every other part.

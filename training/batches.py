@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model import mulaw
-from model.config import SAMPLE_RATE
+from model.config import LEVELS, SAMPLE_RATE
 from model.errors import DataError
 from training.augment import modulate_pitch
 from training.microphone import through_microphone
@@ -31,10 +31,14 @@ _HELD_OUT_STREAM = 2**32
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one domain: ``levels`` (rows, time) float32 in, ``codes`` (rows, time) int64 out."""
+    """Rows of one domain, each tensor (rows, time)."""
 
     levels: Tensor
+    """float32: what the encoder hears."""
     codes: Tensor
+    """int64: what the decoder is to say."""
+    past: Tensor
+    """int64: what the decoder is told that it said, ``codes`` or nearly."""
 
 
 class Segments:
@@ -87,10 +91,11 @@ class Batches:
     def at(self, step: int) -> Batch:
         """This process's rows of a step's batch, the input augmented (paper, 3.2).
 
-        A share of the inputs passes a made-up microphone as well, which the paper's did not.
+        A share of the inputs passes a made-up microphone as well, and noise may be on the past
+        that the decoder is shown; the paper has neither.
         """
         segments = self.train[self.settings.domain_of(step)]
-        clean, changed = [], []
+        clean, changed, noise = [], [], []
         for row in self.rows:
             rng = np.random.default_rng([self.settings.seed, step, row])
             clean.append(segments.cut(rng))
@@ -98,7 +103,9 @@ class Batches:
             if rng.random() < self.settings.microphone_share:
                 heard = through_microphone(heard, rng)
             changed.append(heard)
-        return _batch(changed, clean)
+            spread = self.settings.teacher_noise * rng.random()
+            noise.append(np.rint(spread * rng.standard_normal(segments.samples, np.float32)))
+        return _batch(changed, clean, np.stack(noise))
 
     def held_out(self, domain: int, rows: int) -> Batch:
         """A batch of the test split, the same whenever it is asked for, not augmented."""
@@ -107,7 +114,8 @@ class Batches:
         return _batch(clean, clean)
 
 
-def _batch(inputs: Pieces, targets: Pieces) -> Batch:
+def _batch(inputs: Pieces, targets: Pieces, noise: NDArray[np.float32] | None = None) -> Batch:
     levels = mulaw.companded(mulaw.encode(np.stack(inputs)))
     codes = mulaw.encode(np.stack(targets)).astype(np.int64)
-    return Batch(torch.from_numpy(levels), torch.from_numpy(codes))
+    past = codes if noise is None else np.clip(codes + noise.astype(np.int64), 0, LEVELS - 1)
+    return Batch(torch.from_numpy(levels), torch.from_numpy(codes), torch.from_numpy(past))

@@ -211,6 +211,7 @@ class _Run:
                 "confusion_weight": settings.confusion_weight,
                 "content_weight": settings.content_weight,
                 "microphone_share": settings.microphone_share,
+                "teacher_noise": settings.teacher_noise,
                 "started_from": settings.started_from,
                 "seed": settings.seed,
             },

@@ -30,6 +30,8 @@ class TrainSettings:
     """Weight of the semitone guess, a teacher that the paper does not have (training.content)."""
     microphone_share: float = 0.0
     """Share of segments whose input passes a made-up microphone (training.microphone)."""
+    teacher_noise: float = 0.0
+    """Largest standard deviation, in mu-law codes, of the noise on the past a decoder is shown."""
     started_from: str = ""
     """What the first weights learned from, if they were another run's."""
     shared_steps: int = 0
@@ -42,7 +44,7 @@ class TrainSettings:
         for name in ("steps", "batch", "segment_hops"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("confusion_weight", "content_weight", "shared_steps"):
+        for name in ("confusion_weight", "content_weight", "teacher_noise", "shared_steps"):
             if not 0.0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0.0 <= self.microphone_share <= 1.0:

@@ -63,7 +63,7 @@ class Trainer:
         guess_loss = classification(scores, domain)
         self._descend(guess_loss, [self._confusion], rate)
 
-        logits = self.networks.decode(decoder, batch.codes, latents)
+        logits = self.networks.decode(decoder, batch.past, latents)
         loss = reconstruction(logits, batch.codes)
         confused = classification(self.networks.confusion(latents), domain)
         total = autoencoding(loss, confused, self.settings.confusion_weight)
@@ -128,12 +128,14 @@ class Trainer:
                 f"a {self.settings.config.profile} network cannot start from the "
                 f"{settings.config.profile} network of that run; give the same --profile"
             )
-        theirs = Networks(settings)
+        theirs, latest = Networks(settings), Networks(settings)
         theirs.load_state_dict(state["average"])
+        latest.load_state_dict(state["networks"])
         apart = state["step"] > settings.shared_steps
         for ours in (self.networks, self.average.networks):
             ours.encoder.load_state_dict(theirs.encoder.state_dict())
-            ours.content.load_state_dict(theirs.content.state_dict())
+            # Teachers are not averaged.
+            ours.content.load_state_dict(latest.content.state_dict())
             for name, decoder in zip(self.settings.domains, ours.decoders, strict=True):
                 known = apart and name in settings.domains
                 source = settings.domains.index(name) if known else 0

@@ -88,6 +88,14 @@ def train(
             help="Share of inputs heard through a made-up microphone.  [default: 0]",
         ),
     ] = None,
+    teacher_noise: Annotated[
+        float | None,
+        typer.Option(
+            metavar="CODES",
+            min=0,
+            help="Up to so much noise on the decoder's past, in mu-law codes.  [default: 0]",
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="Of weights and batches.  [default: 0]")
     ] = None,
@@ -122,6 +130,7 @@ def train(
         "confusion_weight": confusion_weight,
         "content_weight": content_weight,
         "microphone_share": microphone_share,
+        "teacher_noise": teacher_noise,
         "seed": seed,
     }
     if resume and start_from is not None:
