@@ -201,7 +201,14 @@ def residual_backward(
 
 @kernel
 def taps_forward(
-    products: Any, bias: Any, mixed: Any, time: int, width: int, dilation: int, first: int, last: int
+    products: Any,
+    bias: Any,
+    mixed: Any,
+    time: int,
+    width: int,
+    dilation: int,
+    first: int,
+    last: int,
 ) -> None:
     """ReLU of the sum of three taps that lie ``dilation`` apart.
 

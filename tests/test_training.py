@@ -138,6 +138,39 @@ def test_only_the_input_passes_the_microphone(
     assert bool((batch.codes != 128).any()), "the target is as it was"
 
 
+def test_noise_is_on_the_past_alone_and_no_larger_than_asked() -> None:
+    quiet, noisy = batches(batch=8), batches(batch=8, teacher_noise=6.0)
+    for step in range(4):
+        plain, jittered = quiet.at(step), noisy.at(step)
+        assert torch.equal(plain.past, plain.codes)
+        assert torch.equal(jittered.codes, plain.codes)
+        assert torch.equal(jittered.levels, plain.levels)
+        spreads = (jittered.past - jittered.codes).float().std(1)
+        assert 0 < spreads.max() < 6.5
+        # Each row has an amount of its own.
+        assert len(spreads.unique()) == 8
+    assert torch.equal(noisy.held_out(0, 2).past, noisy.held_out(0, 2).codes)
+
+
+def test_the_decoder_is_shown_the_noisy_past_and_scored_on_the_true_codes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainer = Trainer(settings())
+    batch = batches(teacher_noise=6.0).at(0)
+    shown = []
+    decode = trainer.networks.decode
+
+    def watch(decoder: int, past: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        shown.append((past, decode(decoder, past, latents)))
+        return shown[-1][1]
+
+    monkeypatch.setattr(trainer.networks, "decode", watch)
+    report = trainer.train(batch)
+    ((past, logits),) = shown
+    assert torch.equal(past, batch.past)
+    assert report.loss == pytest.approx(float(reconstruction(logits.detach(), batch.codes)))
+
+
 def test_stretches_and_shifts_are_drawn_from_the_ranges_of_the_paper(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -39,9 +40,9 @@ class EncoderLayers(Function):
         dilations: Sequence[int],
         causal: bool,
     ) -> Tensor:
-        """hidden: (batch, time, width). taps: (layers, 3 width, width). mix: (layers, width, width).
+        """hidden: (batch, time, width). taps: (layers, 3 width, width), oldest first.
 
-        Biases: (layers, width) float32.
+        mix: (layers, width, width). Biases: (layers, width) float32.
         """
         batch, time, width = hidden.shape
         saved = []
@@ -243,11 +244,9 @@ def _each(kernel: Callable[..., None], batch: int, *arguments: Tensor | int) -> 
     """Run a kernel over all segments of a batch, shared out over torch's number of threads."""
     flat = [_flat(one) if isinstance(one, Tensor) else one for one in arguments]
     threads = min(torch.get_num_threads(), batch)
-    ends = [batch * i // threads for i in range(threads + 1)]
-    others = [
-        _pool().submit(kernel, *flat, *bounds) for bounds in zip(ends[1:-1], ends[2:], strict=True)
-    ]
-    kernel(*flat, 0, ends[1])
+    first, *rest = pairwise(batch * i // threads for i in range(threads + 1))
+    others = [_pool().submit(kernel, *flat, *bounds) for bounds in rest]
+    kernel(*flat, *first)
     for other in others:
         other.result()
 
