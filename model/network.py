@@ -123,6 +123,16 @@ class DecoderLayer(nn.Module):
         return signal + out[..., : self.residual], out[..., self.residual :]
 
 
+def waves_over_codes(count: int) -> Tensor:
+    """(256, count): cosines over the codes, each half a period longer than the one before.
+
+    The slow ones are the stronger, so that a mixture of them gives like values to like codes.
+    """
+    codes = (torch.arange(LEVELS) + 0.5) / LEVELS
+    numbers = torch.arange(1, count + 1)
+    return torch.cos(torch.pi * codes[:, None] * numbers) * numbers**-0.5
+
+
 class Head(nn.Module):
     """Skip sum to logits: ReLU, 1x1 with the latent's 1x1, ReLU, 1x1."""
 
@@ -133,6 +143,10 @@ class Head(nn.Module):
         self.hidden = nn.Linear(config.decoder.skip_channels, width)
         self.condition = nn.Linear(config.latent_channels, width, bias=False)
         self.logits = nn.Linear(width, LEVELS)
+        # Neighbouring codes start with like logits, and of the size that torch would give them.
+        start = waves_over_codes(48) @ torch.randn(48, width)
+        start *= (3 * width) ** -0.5 / start.std()
+        self.logits.weight = nn.Parameter(start)
 
     def forward(self, skip: Tensor, latents: Tensor) -> Tensor:
         hidden = self.hidden(F.relu(skip)).unflatten(1, (-1, self.hop))
@@ -147,6 +161,9 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.embedding = nn.Embedding(LEVELS, config.decoder.residual_channels)
+        # Neighbouring codes start alike; else the order of the levels must be learnt first.
+        start = waves_over_codes(config.decoder.residual_channels)
+        self.embedding.weight = nn.Parameter(start / start.std())
         self.layers = nn.ModuleList(
             DecoderLayer(config, dilation) for dilation in config.decoder.dilations
         )

@@ -14,7 +14,8 @@ from model.config import ModelConfig
 from model.errors import TrainingError
 from training.settings import TrainSettings
 
-VERSION = 1
+VERSION = 2
+"""Of the optimisers' state. Weights of version 1 can still begin another run."""
 _NAME = "checkpoint.pt"
 
 
@@ -39,7 +40,7 @@ def load_checkpoint(folder: Path) -> tuple[TrainSettings, dict[str, Any]]:
     try:
         # weights_only refuses anything but plain data: a checkpoint cannot run code.
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if state["version"] != VERSION:
+        if state["version"] not in (1, VERSION):
             raise TrainingError(
                 f"{path} has version {state['version']}, this program reads {VERSION}"
             )

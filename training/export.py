@@ -27,7 +27,7 @@ def to_bundle(trainer: Trainer, rows: Mapping[str, Domain], about: Mapping[str, 
         domains=tuple(rows[name] for name in settings.domains),
         encoder=_weights(networks.encoder),
         decoders={
-            name: _weights(networks.decoders[0 if shared else i])
+            name: _weights(networks.voice(0 if shared else i, i))
             for i, name in enumerate(settings.domains)
         },
         about=about,

@@ -200,15 +200,25 @@ def encode(encoder: Encoder, levels: Tensor, dtype: torch.dtype) -> Tensor:
     return latents
 
 
-def decode(config: ModelConfig, decoder: Decoder, codes: Tensor, latents: Tensor) -> Tensor:
-    """``decoder(codes, latents)`` with activations in the dtype of ``latents``."""
+def decode(
+    config: ModelConfig,
+    decoder: Decoder,
+    codes: Tensor,
+    latents: Tensor,
+    accent: Decoder | None = None,
+) -> Tensor:
+    """``decoder(codes, latents)`` with activations in the dtype of ``latents``.
+
+    accent: the decoder whose gates' biases are used, if not its own.
+    """
     dtype = latents.dtype
     known = F.pad(codes, (1, 0), value=SILENCE)[:, :-1]
     layers = [layer for layer in decoder.layers if isinstance(layer, DecoderLayer)]
+    accented = [one for one in (accent or decoder).layers if isinstance(one, DecoderLayer)]
     frames = F.linear(
         latents,
         torch.cat([layer.condition.weight for layer in layers]).to(dtype),
-        torch.cat([layer.current.bias for layer in layers]).to(dtype),
+        torch.cat([layer.current.bias for layer in accented]).to(dtype),
     )
     skip = DecoderLayers.apply(  # type: ignore[no-untyped-call]
         F.embedding(known, decoder.embedding.weight.to(dtype)),

@@ -7,7 +7,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from model.network import Confusion, Decoder, Encoder
+from model.network import Confusion, Decoder, DecoderLayer, Encoder
 from training import fused
 from training.content import ContentHead
 from training.settings import TrainSettings
@@ -29,11 +29,47 @@ class Networks(nn.Module):
         """(batch, time) mu-law levels to (batch, frames, latent_channels)."""
         return fused.encode(self.encoder, levels, self.dtype)
 
-    def decode(self, decoder: int, codes: Tensor, latents: Tensor) -> Tensor:
-        """Teacher-forced logits (batch, time, 256) of one decoder."""
-        module = self.decoders[decoder]
+    def decode(
+        self, decoder: int, codes: Tensor, latents: Tensor, accent: int | None = None
+    ) -> Tensor:
+        """Teacher-forced logits (batch, time, 256) of one decoder, with the accent of another."""
+        return fused.decode(
+            self.config,
+            self.decoder(decoder),
+            codes,
+            latents.to(self.dtype),
+            None if accent is None else self.decoder(accent),
+        )
+
+    def decoder(self, index: int) -> Decoder:
+        """One domain's decoder."""
+        module = self.decoders[index]
         assert isinstance(module, Decoder)
-        return fused.decode(self.config, module, codes, latents.to(self.dtype))
+        return module
+
+    def voice(self, decoder: int, accent: int) -> Decoder:
+        """A copy of one decoder with the accent of another."""
+        voice = deepcopy(self.decoder(decoder))
+        with torch.no_grad():
+            for ours, theirs in zip(accent_of(voice), accent_of(self.decoder(accent)), strict=True):
+                ours.copy_(theirs)
+        return voice
+
+
+def accent_of(decoder: Decoder) -> list[nn.Parameter]:
+    """What is a domain's own while all share one decoder: the biases of the gates.
+
+    A WaveNet that is told its speaker by a constant in every gate (van den Oord et al., 2016, 2.5)
+    is one whose biases differ; so it costs nothing to play.
+    """
+    layers = (layer for layer in decoder.layers if isinstance(layer, DecoderLayer))
+    return [layer.current.bias for layer in layers]
+
+
+def without_accent(decoder: Decoder) -> list[nn.Parameter]:
+    """A decoder's other parameters."""
+    accent = set(map(id, accent_of(decoder)))
+    return [parameter for parameter in decoder.parameters() if id(parameter) not in accent]
 
 
 class MovingAverage:
@@ -44,13 +80,16 @@ class MovingAverage:
         self.decay = decay
 
     @torch.no_grad()
-    def update(self, networks: Networks, decoder: int, step: int) -> None:
-        """Move the encoder's and one decoder's averages towards their present weights."""
+    def update(self, networks: Networks, decoder: int, accent: int, step: int) -> None:
+        """Move the averages of the encoder, a decoder and an accent towards the present weights."""
         # Early on the average would be mostly the random start: let it follow more closely.
         decay = min(self.decay, (1 + step) / (10 + step))
-        for ours, theirs in (
-            (self.networks.encoder, networks.encoder),
-            (self.networks.decoders[decoder], networks.decoders[decoder]),
-        ):
-            for average, value in zip(ours.parameters(), theirs.parameters(), strict=True):
-                average.lerp_(value, 1 - decay)
+        pairs = [
+            *zip(self.networks.encoder.parameters(), networks.encoder.parameters(), strict=True)
+        ]
+        ours, theirs = self.networks.decoder(decoder), networks.decoder(decoder)
+        pairs += zip(without_accent(ours), without_accent(theirs), strict=True)
+        ours, theirs = self.networks.decoder(accent), networks.decoder(accent)
+        pairs += zip(accent_of(ours), accent_of(theirs), strict=True)
+        for average, value in pairs:
+            average.lerp_(value, 1 - decay)

@@ -22,7 +22,7 @@ from model.bundle import Domain
 from model.config import SAMPLE_RATE
 from model.errors import TrainingError
 from training.batches import Batches, Pieces
-from training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from training.checkpoint import VERSION, has_checkpoint, load_checkpoint, save_checkpoint
 from training.export import export_bundle, to_bundle
 from training.journal import Journal
 from training.parallel import World
@@ -208,11 +208,13 @@ class _Run:
                 "batch": settings.batch,
                 "segment_s": settings.segment_samples / SAMPLE_RATE,
                 "shared_steps": settings.shared_steps,
+                "encoder_steps": settings.encoder_steps,
                 "confusion_weight": settings.confusion_weight,
                 "content_weight": settings.content_weight,
                 "microphone_share": settings.microphone_share,
                 "teacher_noise": settings.teacher_noise,
                 "started_from": settings.started_from,
+                "fresh_decoders": settings.fresh_decoders,
                 "seed": settings.seed,
             },
             "minutes_of_recordings": {
@@ -241,6 +243,11 @@ def _open(
         raise TrainingError(
             f"{folder} holds a run with other settings ({_differences(saved, settings)}); "
             "resume it with --resume, or start another with --out"
+        )
+    if state["version"] != VERSION:
+        raise TrainingError(
+            f"{folder} was trained by an earlier version and cannot be resumed; begin another run "
+            f"with its weights: --start-from {folder} --out DIR"
         )
     trainer = Trainer(settings or saved, world)
     trainer.restore(state)

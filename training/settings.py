@@ -34,8 +34,12 @@ class TrainSettings:
     """Largest standard deviation, in mu-law codes, of the noise on the past a decoder is shown."""
     started_from: str = ""
     """What the first weights learned from, if they were another run's."""
+    fresh_decoders: bool = False
+    """Whether only the encoder begins with another run's weights, if anything does."""
     shared_steps: int = 0
-    """Steps in which all domains train one decoder, which each domain then starts from."""
+    """Steps in which all domains train one decoder, but for its accent (training.networks)."""
+    encoder_steps: int = 0
+    """Steps after which the encoder stays as it is and decoders alone learn; 0 for never."""
     gradient_clip: float = 1.0
     average_decay: float = 0.999
     """Decay of the moving average of the weights: what is evaluated and shipped."""
@@ -44,7 +48,10 @@ class TrainSettings:
         for name in ("steps", "batch", "segment_hops"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("confusion_weight", "content_weight", "teacher_noise", "shared_steps"):
+        for name in ("shared_steps", "encoder_steps"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in ("confusion_weight", "content_weight", "teacher_noise"):
             if not 0.0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0.0 <= self.microphone_share <= 1.0:
@@ -70,6 +77,10 @@ class TrainSettings:
     def decoder_of(self, step: int) -> int:
         """Index of the decoder a step trains: the first while it is shared."""
         return 0 if step < self.shared_steps else self.domain_of(step)
+
+    def is_encoder_frozen(self, step: int) -> bool:
+        """Whether a step leaves the encoder as it is."""
+        return 0 < self.encoder_steps <= step
 
     def learning_rate_at(self, step: int) -> float:
         """A short warm-up, a plateau, then a straight line to zero at ``steps``."""

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim import Adam, Optimizer
+from torch import Tensor, nn
 
 from model.errors import TrainingError
 from training.batches import Batch
 from training.content import content, semitones
 from training.losses import autoencoding, classification, reconstruction
-from training.networks import MovingAverage, Networks
+from training.networks import MovingAverage, Networks, accent_of, without_accent
+from training.optimiser import Taught
 from training.parallel import World
 from training.settings import TrainSettings
 
@@ -44,30 +44,49 @@ class Trainer:
         self.world = world or World()
         self.step = 0
         self.networks = Networks(settings)
+        decoders = [self.networks.decoder(i) for i in range(len(settings.domains))]
+        if settings.shared_steps:
+            for decoder in decoders[1:]:
+                decoder.load_state_dict(decoders[0].state_dict())
         self.average = MovingAverage(self.networks, settings.average_decay)
-        self._confusion = _adam(self.networks.confusion)
-        self._content = _adam(self.networks.content)
-        self._encoder = _adam(self.networks.encoder)
-        self._decoders = [_adam(decoder) for decoder in self.networks.decoders]
+        self._confusion = Taught(self.networks.confusion.parameters())
+        self._content = Taught(self.networks.content.parameters())
+        self._encoder = Taught(
+            self.networks.encoder.parameters(), matrices_of(self.networks.encoder)
+        )
+        self._decoders = [Taught(without_accent(one), matrices_of(one)) for one in decoders]
+        self._accents = [Taught(accent_of(one)) for one in decoders]
 
     def train(self, batch: Batch) -> StepReport:
         """First the confusion network, then encoder and decoder against its new state."""
         if self.step == self.settings.shared_steps > 0:
             self._part_ways()
-        domain = self.settings.domain_of(self.step)
-        decoder = self.settings.decoder_of(self.step)
-        rate = self.settings.learning_rate_at(self.step)
-        latents = self.networks.encode(batch.levels)
+        if self.step == self.settings.encoder_steps > 0:
+            self.networks.encoder.load_state_dict(self.average.networks.encoder.state_dict())
+        if self.settings.is_encoder_frozen(self.step):
+            measured = self._teach_decoder(batch)
+        else:
+            measured = self._teach(batch)
+        self.step += 1
+        return StepReport(
+            step=self.step,
+            domain=self.settings.domains[self.settings.domain_of(self.step - 1)],
+            learning_rate=self.settings.learning_rate_at(self.step - 1),
+            **{name: float(self.world.mean(value.detach())) for name, value in measured.items()},
+        )
 
+    def _teach(self, batch: Batch) -> dict[str, Tensor]:
+        """A step of every network; returns what it measured, by its name in the report."""
+        domain = self.settings.domain_of(self.step)
+        latents = self.networks.encode(batch.levels)
         scores = self.networks.confusion(latents.detach())
         guess_loss = classification(scores, domain)
-        self._descend(guess_loss, [self._confusion], rate)
+        self._descend(guess_loss, [self._confusion])
 
-        logits = self.networks.decode(decoder, batch.past, latents)
-        loss = reconstruction(logits, batch.codes)
+        loss = self._reconstruction(batch, latents)
         confused = classification(self.networks.confusion(latents), domain)
         total = autoencoding(loss, confused, self.settings.confusion_weight)
-        taught = [self._encoder, self._decoders[decoder]]
+        taught = [self._encoder, *self._speaking()]
         content_loss = torch.zeros(())
         if self.settings.content_weight:
             content_loss = content(
@@ -76,27 +95,56 @@ class Trainer:
             )
             total = total + self.settings.content_weight * content_loss
             taught.append(self._content)
-        norm = self._descend(total, taught, rate)
-        self.average.update(self.networks, decoder, self.step)
+        norm = self._descend(total, taught)
+        self._average()
+        return {
+            "loss": loss,
+            "content_loss": content_loss,
+            "confusion_loss": guess_loss,
+            "confusion_accuracy": (scores.argmax(-1) == domain).float().mean(),
+            "gradient_norm": norm,
+        }
 
-        self.step += 1
-        return StepReport(
-            step=self.step,
-            domain=self.settings.domains[domain],
-            loss=float(self.world.mean(loss.detach())),
-            content_loss=float(self.world.mean(content_loss.detach())),
-            confusion_loss=float(self.world.mean(guess_loss.detach())),
-            confusion_accuracy=float(self.world.mean((scores.argmax(-1) == domain).float().mean())),
-            gradient_norm=norm,
-            learning_rate=rate,
-        )
+    def _teach_decoder(self, batch: Batch) -> dict[str, Tensor]:
+        """A step of one decoder alone, the encoder being as good as it will get."""
+        with torch.no_grad():
+            latents = self.networks.encode(batch.levels)
+        loss = self._reconstruction(batch, latents)
+        norm = self._descend(loss, self._speaking())
+        self._average()
+        none = torch.zeros(())
+        return {
+            "loss": loss,
+            "content_loss": none,
+            "confusion_loss": none,
+            "confusion_accuracy": none,
+            "gradient_norm": norm,
+        }
+
+    def _reconstruction(self, batch: Batch, latents: Tensor) -> Tensor:
+        decoder = self.settings.decoder_of(self.step)
+        accent = self.settings.domain_of(self.step)
+        logits = self.networks.decode(decoder, batch.past, latents, accent)
+        return reconstruction(logits, batch.codes)
+
+    def _speaking(self) -> list[Taught]:
+        """The decoder and the accent that this step trains."""
+        return [
+            self._decoders[self.settings.decoder_of(self.step)],
+            self._accents[self.settings.domain_of(self.step)],
+        ]
+
+    def _average(self) -> None:
+        decoder, accent = self.settings.decoder_of(self.step), self.settings.domain_of(self.step)
+        self.average.update(self.networks, decoder, accent, self.step)
 
     @torch.no_grad()
     def held_out(self, domain: int, batch: Batch) -> float:
         """Nats per sample of the averaged weights on a batch of one domain."""
         networks = self.average.networks
         decoder = domain if self.step > self.settings.shared_steps else 0
-        logits = networks.decode(decoder, batch.codes, networks.encode(batch.levels))
+        latents = networks.encode(batch.levels)
+        logits = networks.decode(decoder, batch.codes, latents, accent=domain)
         return float(reconstruction(logits, batch.codes))
 
     def state(self) -> dict[str, Any]:
@@ -119,7 +167,8 @@ class Trainer:
     def start_from(self, settings: TrainSettings, state: dict[str, Any]) -> None:
         """Begin with the averaged weights of another run instead of random ones.
 
-        settings, state: of that run. A domain it knew keeps its decoder; each other gets its first.
+        settings, state: of that run. A domain it knew keeps its decoder, each other gets its first,
+        and with ``fresh_decoders`` none gets any.
         The confusion network and the optimisers begin anew. Raises TrainingError if the networks
         are not of one shape.
         """
@@ -136,39 +185,42 @@ class Trainer:
             ours.encoder.load_state_dict(theirs.encoder.state_dict())
             # Teachers are not averaged.
             ours.content.load_state_dict(latest.content.state_dict())
+            if self.settings.fresh_decoders:
+                continue
             for name, decoder in zip(self.settings.domains, ours.decoders, strict=True):
-                known = apart and name in settings.domains
-                source = settings.domains.index(name) if known else 0
-                decoder.load_state_dict(theirs.decoders[source].state_dict())
+                source = settings.domains.index(name) if name in settings.domains else 0
+                voice = theirs.voice(source if apart else 0, source)
+                decoder.load_state_dict(voice.state_dict())
 
-    def _optimisers(self) -> list[Optimizer]:
-        return [self._confusion, self._content, self._encoder, *self._decoders]
+    def _optimisers(self) -> list[Taught]:
+        return [self._confusion, self._content, self._encoder, *self._decoders, *self._accents]
 
-    def _descend(self, loss: torch.Tensor, optimisers: list[Adam], rate: float) -> float:
-        """One Adam step of the given optimisers alone; returns the norm before clipping."""
-        groups = [group for optimiser in optimisers for group in optimiser.param_groups]
-        parameters = [p for group in groups for p in group["params"]]
+    def _descend(self, loss: Tensor, taught: list[Taught]) -> Tensor:
+        """One step of the given groups alone; returns the norm before clipping."""
+        parameters = [p for group in taught for p in group.parameters]
         # Only these get gradients: loss (1) must not reach the confusion network's weights.
         loss.backward(inputs=parameters)
         self.world.average_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, self.settings.gradient_clip)
-        for group in groups:
-            group["lr"] = rate
-        for optimiser in optimisers:
-            optimiser.step()
-            optimiser.zero_grad()
-        return float(norm)
+        for group in taught:
+            group.step(self.settings.learning_rate_at(self.step))
+        return norm
 
     def _part_ways(self) -> None:
         """Give every domain the decoder that all have trained so far, its averages included."""
-        first = self.networks.decoders[0].state_dict()
-        first_average = self.average.networks.decoders[0].state_dict()
         moments = self._decoders[0].state_dict()
-        for i in range(1, len(self._decoders)):
-            self.networks.decoders[i].load_state_dict(first)
-            self.average.networks.decoders[i].load_state_dict(first_average)
-            self._decoders[i].load_state_dict(deepcopy(moments))
+        for networks in (self.networks, self.average.networks):
+            for i in range(1, len(self._decoders)):
+                networks.decoder(i).load_state_dict(networks.voice(0, i).state_dict())
+        for decoder in self._decoders[1:]:
+            decoder.load_state_dict(deepcopy(moments))
 
 
-def _adam(module: nn.Module) -> Adam:
-    return Adam(module.parameters(), lr=1e-3, fused=True)
+def matrices_of(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters of a network that carry many channels to many, which Muon moves.
+
+    Not what reads or writes codes or audio: their one side is no space of channels.
+    """
+    apart = ("embedding", "front", "logits")
+    named = module.named_parameters()
+    return [p for name, p in named if p.ndim > 1 and not any(part in name for part in apart)]

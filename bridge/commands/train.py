@@ -39,6 +39,9 @@ def train(
         Path | None,
         typer.Option(metavar="RUN", help="Begin with another run's weights, not random ones."),
     ] = None,
+    fresh_decoders: Annotated[
+        bool, typer.Option("--fresh-decoders", help="Take the encoder alone from --start-from.")
+    ] = False,
     minutes: Annotated[
         float,
         typer.Option(metavar="M", min=0, help="Stop after M minutes; 0 is at the last step."),
@@ -67,6 +70,12 @@ def train(
     shared_steps: Annotated[
         int | None,
         typer.Option(metavar="N", min=0, help="Steps with one decoder for all.  [default: 0]"),
+    ] = None,
+    encoder_steps: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=0, help="Steps until the encoder is done; 0 for never.  [default: 0]"
+        ),
     ] = None,
     learning_rate: Annotated[
         float | None,
@@ -125,7 +134,9 @@ def train(
         "steps": steps,
         "batch": batch,
         "segment_hops": segment_hops,
+        "fresh_decoders": fresh_decoders or None,
         "shared_steps": shared_steps,
+        "encoder_steps": encoder_steps,
         "learning_rate": learning_rate,
         "confusion_weight": confusion_weight,
         "content_weight": content_weight,
@@ -135,6 +146,8 @@ def train(
     }
     if resume and start_from is not None:
         raise UsageError("--start-from begins a new run; leave it out or leave out --resume")
+    if fresh_decoders and start_from is None:
+        raise UsageError("--fresh-decoders needs --start-from, the run that lends its encoder")
     with joined_world(threads) as world:
         settings = _settings(out, data_dir, resume, given)
         recordings = _recordings(data_dir, settings.domains)
