@@ -24,6 +24,7 @@ from model.errors import TrainingError
 from training.batches import Batches, Pieces
 from training.checkpoint import VERSION, has_checkpoint, load_checkpoint, save_checkpoint
 from training.export import export_bundle, to_bundle
+from training.guard import Guard
 from training.journal import Journal
 from training.parallel import World
 from training.preview import write_previews
@@ -118,6 +119,7 @@ class _Run:
         self.journal = Journal(folder, trainer.step) if world.leads else None
         self.saved = self.previewed = time.monotonic()
         self.held_out: dict[str, float] = {}
+        self.guard = Guard(len(trainer.settings.domains))
 
     @property
     def minutes(self) -> float:
@@ -127,13 +129,7 @@ class _Run:
     def advance(self, progress: Progress | None) -> None:
         """One step, and whatever falls due after it on the leading process."""
         report = self.trainer.train(self.batches.at(self.trainer.step))
-        # The gradient too: it spoils the weights a step before the loss shows it.
-        if not np.isfinite([report.loss, report.gradient_norm]).all():
-            remedy = "resume it" if has_checkpoint(self.folder) else "start again"
-            raise TrainingError(
-                f"step {report.step} came to a loss of {report.loss:g} and a gradient of "
-                f"{report.gradient_norm:g}; {remedy} with a lower --learning-rate"
-            )
+        self.guard.check(report, has_checkpoint(self.folder))
         if self.journal is None:
             return
         self._record(report, self.journal)
@@ -157,6 +153,7 @@ class _Run:
                 content_loss=report.content_loss,
                 confusion_loss=report.confusion_loss,
                 confusion_accuracy=report.confusion_accuracy,
+                latent_rms=report.latent_rms,
                 gradient_norm=report.gradient_norm,
                 learning_rate=report.learning_rate,
             )

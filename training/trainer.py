@@ -31,6 +31,7 @@ class StepReport:
     """Semitone guess, nats per hop; zero where it is not used."""
     confusion_loss: float
     confusion_accuracy: float
+    latent_rms: float
     gradient_norm: float
     learning_rate: float
 
@@ -102,6 +103,7 @@ class Trainer:
             "content_loss": content_loss,
             "confusion_loss": guess_loss,
             "confusion_accuracy": (scores.argmax(-1) == domain).float().mean(),
+            "latent_rms": _rms(latents),
             "gradient_norm": norm,
         }
 
@@ -118,6 +120,7 @@ class Trainer:
             "content_loss": none,
             "confusion_loss": none,
             "confusion_accuracy": none,
+            "latent_rms": _rms(latents),
             "gradient_norm": norm,
         }
 
@@ -214,6 +217,10 @@ class Trainer:
                 networks.decoder(i).load_state_dict(networks.voice(0, i).state_dict())
         for decoder in self._decoders[1:]:
             decoder.load_state_dict(deepcopy(moments))
+
+
+def _rms(latents: Tensor) -> Tensor:
+    return latents.detach().square().mean().sqrt()
 
 
 def matrices_of(module: nn.Module) -> list[nn.Parameter]:
