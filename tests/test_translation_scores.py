@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,18 @@ def music(seed: int, seconds: float = 6.0) -> np.ndarray:
         for pitch in rng.integers(-12, 13, round(seconds * 4))
     ]
     return np.concatenate(notes).astype(np.float32)
+
+
+def prepare_music(data: Path, domains: Sequence[str]) -> None:
+    """What umt data prepare makes of three recordings of seven seconds for each domain."""
+    arguments = []
+    for number, name in enumerate(domains):
+        folder = data.with_name("recordings") / name
+        folder.mkdir(parents=True)
+        for take in range(3):
+            soundfile.write(folder / f"{take}.wav", music(10 * number + take, 7.0), SAMPLE_RATE)
+        arguments += ["--wav-dir", f"{name}={folder}"]
+    assert umt("data", "prepare", "--data-dir", data, *arguments).status == 0
 
 
 def test_segments_are_spread_over_long_recordings_and_pass_over_silence() -> None:
@@ -124,17 +137,9 @@ def test_averages_are_of_pairs_that_change_the_domain() -> None:
 
 
 def test_the_command_scores_a_users_own_recordings(tmp_path: Path, bundle: Bundle) -> None:
-    folder = tmp_path / "bundle"
+    folder, data = tmp_path / "bundle", tmp_path / "data"
     save_bundle(bundle, folder)
-    arguments = []
-    for number, name in enumerate(bundle.domain_names):
-        (tmp_path / name).mkdir()
-        for take in range(3):
-            path = tmp_path / name / f"{take}.wav"
-            soundfile.write(path, music(10 * number + take, 7.0), SAMPLE_RATE)
-        arguments += ["--wav-dir", f"{name}={tmp_path / name}"]
-    data = tmp_path / "data"
-    assert umt("data", "prepare", "--data-dir", data, *arguments).status == 0
+    prepare_music(data, bundle.domain_names)
     report, picture = tmp_path / "scores.json", tmp_path / "scores.png"
     said = umt(
         "eval", "translation", "--data-dir", data, "--bundle", folder, "--segments", 2,

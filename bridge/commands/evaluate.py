@@ -8,20 +8,20 @@ from typing import Annotated
 
 import typer
 
-from bridge.commands import evaluate_translation
+from bridge.commands import evaluate_probe, evaluate_recognition, evaluate_translation
 from bridge.commands.extras import needs
-from bridge.commands.options import SCORED_S, BundleOption
+from bridge.commands.options import SCORED_S, BundleOption, DataDirOption, JsonOption
 from bridge.console import say
 
 app = typer.Typer(help="Measure how good a bundle is.", no_args_is_help=True)
 app.command("translation", epilog=evaluate_translation.EPILOG)(evaluate_translation.translation)
+app.command("recognition", epilog=evaluate_recognition.EPILOG)(evaluate_recognition.recognition)
+app.command("probe", epilog=evaluate_probe.EPILOG)(evaluate_probe.probe)
 
 
 @app.command(epilog="Example: umt eval nll --data-dir data --seconds 60")
 def nll(
-    data_dir: Annotated[
-        Path, typer.Option("--data-dir", metavar="DIR", help="What umt data prepare made.")
-    ] = Path("data"),
+    data_dir: DataDirOption = Path("data"),
     bundle: BundleOption = None,
     seconds: Annotated[
         float, typer.Option(metavar="S", min=0.1, help="Test audio scored in each domain.")
@@ -29,9 +29,7 @@ def nll(
     save: Annotated[
         bool, typer.Option("--save", help="Keep the figures in the bundle's manifest.")
     ] = False,
-    json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON too.")
-    ] = None,
+    json_path: JsonOption = None,
 ) -> None:
     """Held-out negative log-likelihood in nats per sample: float32 weights against int8.
 

@@ -48,6 +48,25 @@ TemperatureOption = Annotated[
         help="Of sampling: lower is calmer.",
     ),
 ]
+DataDirOption = Annotated[
+    Path, typer.Option("--data-dir", metavar="DIR", help="What umt data prepare made.")
+]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
+]
+PlotOption = Annotated[
+    Path | None, typer.Option("--plot", metavar="FILE", help="Draw them here, as PNG.")
+]
+SegmentsOption = Annotated[
+    int,
+    typer.Option(
+        "--segments", metavar="N", min=2, help="Segments of 5 s from each domain's test music."
+    ),
+]
+StepsOption = Annotated[
+    int, typer.Option("--steps", metavar="N", min=1, help="Training steps of the judge.")
+]
+JUDGE_STEPS = 600
 DEFAULT_BACKEND = "numba-int8"
 SCORED_S = 20.0
 """Test audio of each domain that tells what int8 weights cost."""

@@ -1,0 +1,103 @@
+"""What the evaluations have in common: test segments, a bar, and reports as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evaluation.translation import Segment
+    from model.bundle import Bundle
+    from training.progress import Step
+
+
+def behind_a_bar(text: str, total: int, work: Callable[[Callable[[], None]], Any]) -> Any:
+    """Run ``work``, which is given what moves a bar of ``total`` steps on by one."""
+    from bridge.console import note, progress_bar
+
+    with progress_bar() as bar:
+        task = bar.add_task(text, total=total)
+        if bar.disable:
+            note(f"{text} ...")
+        return work(lambda: bar.advance(task))
+
+
+def segments_of(
+    network: Bundle,
+    data_dir: Path,
+    count: int,
+    seed: int,
+    tick: Callable[[], None],
+    with_ideals: bool,
+) -> list[Segment]:
+    """The same segments for the same seed, with the ideal translations of those from scores."""
+    import numpy as np
+
+    from evaluation.translation import SEGMENT_S, Segment, starts_of
+    from model.config import SAMPLE_RATE
+    from training.catalogue import RECIPES
+    from training.corpus import load_corpus
+    from training.ideal import ideal_translation, is_rendered
+    from training.prepare import fetch_library
+
+    names = network.domain_names
+    corpus = load_corpus(data_dir, names)
+    known = [name for name in names if with_ideals and name in RECIPES]
+    library = fetch_library([RECIPES[name] for name in known], data_dir, _quiet) if known else None
+    length = round(SEGMENT_S * SAMPLE_RATE)
+    cut = []
+    for number, name in enumerate(names):
+        rows, audio = corpus.rows(name, "test"), corpus.audio(name, "test")
+        rng = np.random.default_rng([seed, number])
+        for index, start in starts_of(audio, count, rng):
+            ideals = {}
+            if library is not None and is_rendered(rows[index]):
+                for target in set(known) - {name}:
+                    ideal = ideal_translation(rows[index], target, library)
+                    piece = ideal[start : start + length]
+                    ideals[target] = np.pad(piece, (0, length - len(piece)))
+            cut.append(Segment(name, audio[index][start : start + length], ideals))
+            tick()
+    return cut
+
+
+def _quiet(_: Step) -> None:
+    """Fetching what is there already needs no report."""
+
+
+def require_places(*paths: Path | None) -> None:
+    """Refuse, before any work, files that could not be written."""
+    from bridge.outputs import require_place
+
+    for path in paths:
+        if path is not None:
+            require_place(path)
+
+
+def write_report(path: Path | None, report: Mapping[str, Any]) -> None:
+    """Write a report as JSON, with the commit and the machine; nothing without a path."""
+    from benchmarks.commit import current_commit
+    from bridge.console import say
+    from bridge.outputs import new_file, shown
+    from realtime.machine import describe_machine
+
+    if path is None:
+        return
+    about = {"commit": current_commit(), "machine": describe_machine()}
+    with new_file(path) as part:
+        part.write_text(json.dumps(about | dict(report), indent=1) + "\n", encoding="utf-8")
+    say(f"written to {shown(path)}")
+
+
+def draw_report(path: Path | None, draw: Callable[[Path], None]) -> None:
+    """Let ``draw`` make a picture at ``path``; nothing without one."""
+    from bridge.console import say
+    from bridge.outputs import new_file, shown
+
+    if path is None:
+        return
+    with new_file(path) as part:
+        draw(part)
+    say(f"drawn to {shown(path)}")

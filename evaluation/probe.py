@@ -1,0 +1,98 @@
+"""How much of the domain is left in the latents? A fresh classifier tries to tell from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.classifier import Judge, learn_latents, learn_sounds
+from model import mulaw
+from model.config import SAMPLE_RATE
+from model.interface import Encoder
+
+Samples = NDArray[np.float32]
+Latents = NDArray[np.float32]
+
+STRETCH_S = 1.0
+"""As long as a training segment of the paper."""
+
+
+@dataclass(frozen=True)
+class ProbeScore:
+    """One encoder under the probe."""
+
+    name: str
+    accuracy: float
+    """Share of test stretches whose domain the probe guessed right."""
+    stretches: int
+    chance: float
+
+
+def encoded(encoder: Encoder, pieces: Sequence[Samples]) -> list[Latents]:
+    """The streaming encoder's latents of each piece, from the rest state."""
+    return [encoder.encode(piece, encoder.initial_state()) for piece in pieces]
+
+
+def excerpts(pieces: Sequence[Samples], seconds: float) -> list[Samples]:
+    """Up to ``seconds`` of audio in all, as much from each piece as from any other."""
+    share = round(seconds * SAMPLE_RATE / max(1, len(pieces)))
+    middle = [max(0, (len(piece) - share) // 2) for piece in pieces]
+    return [piece[start : start + share] for piece, start in zip(pieces, middle, strict=True)]
+
+
+def probe(
+    name: str,
+    encoder: Encoder,
+    train: Mapping[str, Sequence[Samples]],
+    test: Mapping[str, Sequence[Samples]],
+    hop_samples: int,
+    seed: int,
+    steps: int,
+    progress: Callable[[], None] = lambda: None,
+) -> ProbeScore:
+    """Train a classifier on the latents of ``train``, and try it on stretches of ``test``.
+
+    train, test: recordings by domain. progress: told of each domain encoded, train and test alike.
+    Raises DataError if a domain has no training recording of a second.
+    """
+    frames = round(STRETCH_S * SAMPLE_RATE / hop_samples)
+
+    def heard(pieces: Sequence[Samples]) -> list[Latents]:
+        latents = encoded(encoder, pieces)
+        progress()
+        return latents
+
+    known = {domain: heard(pieces) for domain, pieces in train.items()}
+    unknown = {domain: heard(pieces) for domain, pieces in test.items()}
+    judge = learn_latents(known, frames, seed, steps)
+    right, stretches = tried(judge, unknown, frames)
+    return ProbeScore(name, right / max(1, stretches), stretches, 1 / len(train))
+
+
+def sound_ceiling(
+    train: Mapping[str, Sequence[Samples]],
+    test: Mapping[str, Sequence[Samples]],
+    seed: int,
+    steps: int,
+) -> ProbeScore:
+    """The same for a classifier that hears the sound itself (evaluation.classifier)."""
+    judge = learn_sounds(train, seed, steps)
+    heard = {name: [mulaw.decode(mulaw.encode(p)) for p in test[name]] for name in test}
+    right, stretches = tried(judge, heard, round(STRETCH_S * SAMPLE_RATE))
+    return ProbeScore("sound", right / max(1, stretches), stretches, 1 / len(train))
+
+
+def tried(
+    judge: Judge, examples: Mapping[str, Sequence[NDArray[np.float32]]], length: int
+) -> tuple[int, int]:
+    """How many of all whole stretches of the examples were guessed right, and of how many."""
+    right = stretches = 0
+    for domain, pieces in examples.items():
+        for piece in pieces:
+            for start in range(0, len(piece) - length + 1, length):
+                right += judge.guess(piece[start : start + length]) == domain
+                stretches += 1
+    return right, stretches
