@@ -158,6 +158,21 @@ def test_noise_is_on_the_past_alone_and_no_larger_than_asked() -> None:
     assert torch.equal(noisy.held_out(0, 2).past, noisy.held_out(0, 2).codes)
 
 
+def test_the_past_may_be_louder_or_softer_than_what_is_to_be_said() -> None:
+    source = batches(batch=8, teacher_gain=12.0)
+    changes = []
+    for step in range(8):
+        batch = source.at(step)
+        assert torch.equal(batch.codes, batches(batch=8).at(step).codes)
+        levels = [
+            mulaw.decode(x.numpy().astype(np.uint8)).std(1) for x in (batch.past, batch.codes)
+        ]
+        changes += list(20 * np.log10(levels[0] / levels[1]))
+    # The loudest are clipped.
+    assert -12.2 < min(changes) < -9
+    assert 6 < max(changes) < 12.2
+
+
 def test_the_decoder_is_shown_the_noisy_past_and_scored_on_the_true_codes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

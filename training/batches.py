@@ -91,11 +91,11 @@ class Batches:
     def at(self, step: int) -> Batch:
         """This process's rows of a step's batch, the input augmented (paper, 3.2).
 
-        A share of the inputs passes a made-up microphone as well, and noise may be on the past
-        that the decoder is shown; the paper has neither.
+        A share of the inputs passes a made-up microphone as well, and the past that the decoder is
+        shown may have another level and noise; the paper has none of these.
         """
         segments = self.train[self.settings.domain_of(step)]
-        clean, changed, noise = [], [], []
+        clean, changed, past = [], [], []
         for row in self.rows:
             rng = np.random.default_rng([self.settings.seed, step, row])
             clean.append(segments.cut(rng))
@@ -103,9 +103,16 @@ class Batches:
             if rng.random() < self.settings.microphone_share:
                 heard = through_microphone(heard, rng)
             changed.append(heard)
-            spread = self.settings.teacher_noise * rng.random()
-            noise.append(np.rint(spread * rng.standard_normal(segments.samples, np.float32)))
-        return _batch(changed, clean, np.stack(noise))
+            past.append(self._past(clean[-1], rng))
+        return _batch(changed, clean, np.stack(past))
+
+    def _past(self, clean: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.int64]:
+        """What a decoder that makes mistakes might have said: louder or softer, and rougher."""
+        gain = 10 ** (self.settings.teacher_gain * rng.uniform(-1.0, 1.0) / 20)
+        codes = mulaw.encode(np.clip(clean * np.float32(gain), -1.0, 1.0)).astype(np.int64)
+        spread = self.settings.teacher_noise * rng.random()
+        noise = np.rint(spread * rng.standard_normal(len(clean), np.float32)).astype(np.int64)
+        return np.clip(codes + noise, 0, LEVELS - 1)
 
     def held_out(self, domain: int, rows: int) -> Batch:
         """A batch of the test split, the same whenever it is asked for, not augmented."""
@@ -114,8 +121,9 @@ class Batches:
         return _batch(clean, clean)
 
 
-def _batch(inputs: Pieces, targets: Pieces, noise: NDArray[np.float32] | None = None) -> Batch:
+def _batch(inputs: Pieces, targets: Pieces, past: NDArray[np.int64] | None = None) -> Batch:
     levels = mulaw.companded(mulaw.encode(np.stack(inputs)))
     codes = mulaw.encode(np.stack(targets)).astype(np.int64)
-    past = codes if noise is None else np.clip(codes + noise.astype(np.int64), 0, LEVELS - 1)
+    if past is None:
+        past = codes
     return Batch(torch.from_numpy(levels), torch.from_numpy(codes), torch.from_numpy(past))

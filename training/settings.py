@@ -32,6 +32,8 @@ class TrainSettings:
     """Share of segments whose input passes a made-up microphone (training.microphone)."""
     teacher_noise: float = 0.0
     """Largest standard deviation, in mu-law codes, of the noise on the past a decoder is shown."""
+    teacher_gain: float = 0.0
+    """Largest change of the past's level, either way, in dB."""
     started_from: str = ""
     """What the first weights learned from, if they were another run's."""
     fresh_decoders: bool = False
@@ -51,7 +53,7 @@ class TrainSettings:
         for name in ("shared_steps", "encoder_steps"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("confusion_weight", "content_weight", "teacher_noise"):
+        for name in ("confusion_weight", "content_weight", "teacher_noise", "teacher_gain"):
             if not 0.0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0.0 <= self.microphone_share <= 1.0:

@@ -105,6 +105,12 @@ def train(
             help="Up to so much noise on the decoder's past, in mu-law codes.  [default: 0]",
         ),
     ] = None,
+    teacher_gain: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DB", min=0, help="Up to so much more or less level on it.  [default: 0]"
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="Of weights and batches.  [default: 0]")
     ] = None,
@@ -142,6 +148,7 @@ def train(
         "content_weight": content_weight,
         "microphone_share": microphone_share,
         "teacher_noise": teacher_noise,
+        "teacher_gain": teacher_gain,
         "seed": seed,
     }
     if resume and start_from is not None:
