@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,11 +18,11 @@ from bridge.previews import EnginePreviews
 from bridge.scores import score_trained
 from evaluation.nll import CHANCE
 from model.bundle import Bundle, Domain, add_domain, bundle_copy, load_bundle
-from training.addition import Plan, held_out, lent, losses, origins, resumed, steps_within, take_in
+from training.addition import Plan, held_out, lent, losses, origins, resumed, take_in
 from training.checkpoint import has_checkpoint
 from training.prepare import DEFAULT_SEED
 from training.progress import Step
-from training.run import Recordings, RunLimits, train
+from training.run import OPEN_END, Recordings, RunLimits, train
 from training.settings import TrainSettings
 
 PERFORMANCE_S = 8.0
@@ -40,36 +41,30 @@ class Addition:
     recordings: Recordings
     folder: Path
 
-    def plan(
-        self, asked: TrainSettings, steps: int | None, minutes: float, start_from: str | None
-    ) -> Plan:
+    def plan(self, asked: TrainSettings, steps: int | None, start_from: str | None) -> Plan:
         """Go on with the run in the folder, or plan a new one.
 
-        asked: all settings but the length. start_from: whose decoder to begin with; None chooses.
+        asked: all settings but the length. steps: None is as many as time allows.
+        start_from: whose decoder to begin with; None chooses.
         Raises TrainingError if the folder holds a run that was not asked for.
         """
         starts = origins(self.bundle)
         if has_checkpoint(self.folder):
             starts = starts if start_from is None else {start_from: starts[start_from]}
             plan = resumed(self.folder, asked, steps, starts)
-            done = f"{plan.done} of {plan.settings.steps} steps are done"
-            note(f"going on with {shown(self.folder)}: {done} (--steps changes their number)")
+            note(f"going on with {shown(self.folder)}: {plan.done}{_of(plan.settings)} steps done")
             return plan
         with working("listening with every decoder of the bundle"):
             nats = losses(self.bundle, self.recordings, asked)
         source = start_from or min(nats, key=nats.__getitem__)
         heard = ", ".join(f"{name} {value:.2f}" for name, value in nats.items())
         note(f"beginning with the decoder of {source}; nats per sample on your recordings: {heard}")
-        asked = replace(asked, started_from=starts[source])
-        if steps is None:
-            with working("timing a few steps"):
-                steps = steps_within(minutes, asked, self._start(source), self.recordings)
-            note(f"{steps} steps will take about {minutes:g} min")
-        return Plan(replace(asked, steps=steps), source)
+        return Plan(replace(asked, steps=steps or OPEN_END, started_from=starts[source]), source)
 
     def train(self, plan: Plan, limits: RunLimits) -> bool:
         """Train until the plan is fulfilled; False if a signal stopped it before."""
-        start, total = self._start(plan.source), plan.settings.steps
+        start = self._start(plan.source)
+        steps = None if plan.settings.steps == OPEN_END else plan.settings.steps
         if limits.preview_minutes:
             # Compiles what plays the previews, while nothing else draws.
             load_backend(DEFAULT_BACKEND, start)
@@ -79,26 +74,27 @@ class Addition:
             note(f"preview: {shown(engine(bundle, sources, folder)[-1])}")
 
         with progress_bar() as bar:
-            task = bar.add_task("training", total=total, completed=plan.done)
+            task = bar.add_task("training", total=steps or limits.whole_minutes)
+            began = time.monotonic()
 
             def draw(done: int, text: str) -> None:
-                bar.update(task, completed=done, description=text)
+                minutes = plan.minutes + (time.monotonic() - began) / 60
+                bar.update(task, completed=minutes if steps is None else done, description=text)
 
             trainer = train(
                 self.folder,
                 plan.settings,
                 self.recordings,
                 limits,
-                follower(draw, total, drawn=not bar.disable),
+                follower(draw, steps, drawn=not bar.disable),
                 start_from=start,
                 previews=previews,
             )
-        if trainer.step < total:
-            note(
-                f"{shown(self.folder)}: stopped after {trainer.step} of {total} steps and saved; "
-                "the same command goes on"
-            )
-        return trainer.step == total
+        stopped = trainer.step < trainer.settings.steps
+        if stopped:
+            done = f"{trainer.step}{_of(trainer.settings)} steps"
+            note(f"{shown(self.folder)}: stopped after {done} and saved; the same command goes on")
+        return not stopped
 
     def join(self, plan: Plan, out: Path | None) -> None:
         """Score the trained decoder and put it into the bundle, or into a copy of it at ``out``."""
@@ -123,6 +119,10 @@ class Addition:
 
     def _start(self, source: str) -> Bundle:
         return lent(self.bundle, source, self.domain)
+
+
+def _of(settings: TrainSettings) -> str:
+    return "" if settings.steps == OPEN_END else f" of {settings.steps}"
 
 
 def taken_in(domain: Domain, place: Path) -> Recordings:

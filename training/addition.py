@@ -8,11 +8,9 @@ same batches, same augmentation, same schedule. What other domains learned is no
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 
 from model.bundle import Bundle, Domain
 from model.config import SAMPLE_RATE
@@ -30,9 +28,6 @@ from training.trainer import Trainer
 
 SHORTEST_S = 10.0
 """Training audio below which a decoder learns its recordings by heart and nothing else."""
-WARM_STEPS, TIMED_STEPS = 2, 5
-TRAINING_SHARE = 0.9
-"""Of a run's time; the rest goes to checks, checkpoints and previews."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +39,8 @@ class Plan:
     """Domain of the bundle whose decoder the new one begins with."""
     done: int = 0
     """Steps of earlier sittings."""
+    minutes: float = 0.0
+    """Their length."""
 
 
 def take_in(domain: Domain, place: Path, seed: int, report: Report) -> tuple[Recordings, list[str]]:
@@ -96,20 +93,6 @@ def held_out(settings: TrainSettings, start: Bundle, recordings: Recordings) -> 
     return _begun(settings, start).held_out(0, batches.held_out(0, HELD_OUT_ROWS))
 
 
-def steps_within(
-    minutes: float, settings: TrainSettings, start: Bundle, recordings: Recordings
-) -> int:
-    """How many steps fit, by the time a few take on this machine; at least 1."""
-    trainer = _begun(settings, start)
-    batches = Batches(settings, recordings.train, recordings.test)
-    durations = []
-    for step in range(WARM_STEPS + TIMED_STEPS):
-        started = time.monotonic()
-        trainer.train(batches.at(step))
-        durations.append(time.monotonic() - started)
-    return max(1, int(60 * minutes * TRAINING_SHARE / median(durations[WARM_STEPS:])))
-
-
 def origins(bundle: Bundle) -> dict[str, str]:
     """What a run that begins with each of the bundle's decoders says of its start."""
     digest = hashlib.sha256()
@@ -139,7 +122,7 @@ def resumed(
         raise TrainingError(
             f"{folder} holds a run with other settings ({differences(planned, settings)}); {remedy}"
         )
-    return Plan(settings, sources[0], state["step"])
+    return Plan(settings, sources[0], state["step"], float(state["minutes"]))
 
 
 def _begun(settings: TrainSettings, start: Bundle) -> Trainer:

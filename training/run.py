@@ -6,13 +6,11 @@ A run is a folder: ``checkpoint.pt`` (written every few minutes and at every ord
 
 from __future__ import annotations
 
-import signal
+import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,9 +27,12 @@ from training.journal import Journal
 from training.parallel import World
 from training.preview import write_previews
 from training.settings import TrainSettings
+from training.stopping import stop_on_signals
 from training.trainer import StepReport, Trainer
 
 HELD_OUT_ROWS = 8
+OPEN_END = 10**9
+"""Steps of a run whose length is given in minutes."""
 
 
 class Progress(Protocol):
@@ -66,6 +67,10 @@ class RunLimits:
     """When a run stops and how often it keeps itself safe. Zero minutes means no limit."""
 
     minutes: float = 0.0
+    """Of one sitting."""
+    whole_minutes: float = 0.0
+    """Of all sittings of a run of ``OPEN_END`` steps in one process: halfway its steps are planned,
+    by its pace until then."""
     save_minutes: float = 2.0
     preview_minutes: float = 20.0
     preview_s: float = 1.5
@@ -97,7 +102,7 @@ def train(
     started = time.monotonic()
     trainer, minutes_before = _open(folder, settings, world, start_from)
     run = _Run(folder, trainer, recordings, limits, started - 60 * minutes_before, previews)
-    with _stop_on_signals() as stopping:
+    with stop_on_signals() as stopping:
         while trainer.step < trainer.settings.steps:
             out_of_time = 0 < 60 * limits.minutes <= time.monotonic() - started
             if world.any(bool(stopping) or out_of_time):
@@ -149,6 +154,8 @@ class _Run:
         self._record(report, self.journal)
         if progress is not None:
             progress(report, self.held_out)
+        if self.trainer.settings.steps == OPEN_END:
+            self._plan()
         now = time.monotonic()
         if now - self.saved >= 60 * self.limits.save_minutes:
             self.save()
@@ -156,6 +163,14 @@ class _Run:
         if 0 < 60 * self.limits.preview_minutes <= now - self.previewed:
             self.preview()
             self.previewed = time.monotonic()
+
+    def _plan(self) -> None:
+        """Halfway, while the learning rate is not falling yet, choose where it comes to zero."""
+        whole = self.limits.whole_minutes
+        if 0 < whole <= 2 * self.minutes:
+            steps = math.ceil(self.trainer.step * whole / self.minutes)
+            steps = max(self.trainer.step, steps)
+            self.trainer.settings = replace(self.trainer.settings, steps=steps)
 
     def _record(self, report: StepReport, journal: Journal) -> None:
         if report.step % self.limits.log_steps in range(len(self.trainer.settings.domains)):
@@ -185,10 +200,11 @@ class _Run:
     def preview(self) -> None:
         """Translate a moment of every domain's test audio."""
         sources: dict[str, NDArray[np.float32]] = {}
+        length = round(self.limits.preview_s * SAMPLE_RATE)
         for name in self.trainer.settings.domains:
             piece = max(self.recordings.test[name], key=len)
-            middle = len(piece) // 2
-            sources[name] = piece[middle : middle + int(self.limits.preview_s * SAMPLE_RATE)]
+            start = max(0, (len(piece) - length) // 2)
+            sources[name] = piece[start : start + length]
         bundle = to_bundle(self.trainer, self.recordings.about, {})
         self.previews(bundle, sources, self.folder / "previews" / f"{self.trainer.step:06d}")
 
@@ -279,20 +295,3 @@ def differences(saved: TrainSettings, asked: TrainSettings) -> str:
     """Which settings differ, and how, as a part of an error."""
     names = [n for n in vars(saved) if getattr(saved, n) != getattr(asked, n)]
     return ", ".join(f"{n}: {getattr(saved, n)!r}, asked {getattr(asked, n)!r}" for n in names)
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list instead of dying; a second one ends at once."""
-    received: list[int] = []
-
-    def remember(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, signal.default_int_handler)
-
-    before = {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -145,8 +145,9 @@ def add_domain(
         if world.size > 1:
             raise UsageError(f"umt add-domain runs in one process, not in {world.size}")
         addition = Addition(loaded, domain, taken_in(domain, wav), folder)
-        plan = addition.plan(asked, steps, minutes, start_from)
+        plan = addition.plan(asked, steps, start_from)
         limits = RunLimits(
+            whole_minutes=minutes,
             save_minutes=save_minutes,
             preview_minutes=preview_minutes,
             preview_s=PREVIEW_S,
