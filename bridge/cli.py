@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from bridge.commands import bench, data, demo, domains, evaluate, live, train, translate
+from bridge.commands import add_domain, bench, data, demo, domains, evaluate, live, train, translate
 from bridge.commands.usage import UsageError
 from bridge.devices import DeviceLost
 from model.errors import BackendUnavailable, ConfigError, UmtError, UnknownDomain
@@ -38,6 +38,7 @@ app.command("live", epilog=live.EPILOG)(live.live)
 app.command("translate", epilog=translate.EPILOG)(translate.translate)
 app.command("domains", epilog=domains.EPILOG)(domains.domains)
 app.command("train", epilog=train.EPILOG)(train.train)
+app.command("add-domain", epilog=add_domain.EPILOG)(add_domain.add_domain)
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(bench.app, name="bench")

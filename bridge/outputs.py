@@ -16,7 +16,7 @@ def new_file(path: Path, error: type[UmtError] = UmtError) -> Iterator[Path]:
 
     What the system refuses is raised as ``error``, before anything is written if possible.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = part_of(path)
     try:
         _prepare(path, part, error)
         yield part
@@ -27,6 +27,16 @@ def new_file(path: Path, error: type[UmtError] = UmtError) -> Iterator[Path]:
     except BaseException:
         _discard(part)
         raise
+
+
+def part_of(path: Path) -> Path:
+    """Where a file is while it is written."""
+    return path.with_name(f".{path.name}.part")
+
+
+def discard_part(path: Path) -> None:
+    """Remove what a killed process has left of a file that it was writing."""
+    _discard(part_of(path))
 
 
 def require_place(path: Path, error: type[UmtError] = UmtError) -> None:

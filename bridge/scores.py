@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,28 @@ from rich.table import Table
 
 from bridge.console import note, progress_bar, show
 from evaluation.nll import CHANCE, COMPARED, INT8_COST_LIMIT, compare_weights
-from model.bundle import Bundle, HeldOutNll
+from model.bundle import Bundle, HeldOutNll, load_bundle, record_nll
 from model.config import SAMPLE_RATE
+from model.errors import UmtError
+
+
+def score_trained(
+    folder: Path, test: Mapping[str, Sequence[NDArray[np.float32]]], seconds: float
+) -> None:
+    """Measure and report what int8 weights cost a finished bundle, and keep it in its manifest.
+
+    seconds: of each domain's test recordings.
+    """
+    # As it was written: what plays are the weights that went through float16.
+    bundle = load_bundle(folder)
+    try:
+        scores = scored(bundle, test, seconds)
+    except UmtError as error:
+        # The bundle is whole without its scores; hours of training must not end in a failure.
+        note(f"umt: warning: the cost of int8 weights was not measured: {error}")
+        return
+    report_scores(scores)
+    record_nll(scores, folder)
 
 
 def scored(

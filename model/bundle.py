@@ -9,31 +9,33 @@ may also hold, by domain, the held-out score of the float32 and of the int8 deco
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 import re
-import tempfile
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load as parse_safetensors
-from safetensors.numpy import save as format_safetensors
 
+from model.bundle_files import (
+    ENCODER,
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST,
+    decoder_file,
+    read_manifest,
+    read_weights,
+    write_manifest,
+    write_weights,
+)
 from model.config import ModelConfig, profile
 from model.errors import BundleError, ConfigError, UnknownDomain
 from model.weights import Weights, decoder_shapes, encoder_shapes, random_weights
 
-FORMAT = "umt-bundle"
-FORMAT_VERSION = 1
-_MANIFEST = "manifest.json"
-_ENCODER = "encoder.safetensors"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -122,24 +124,24 @@ def load_bundle(path: Path | None = None) -> Bundle:
     Raises BundleError if the folder is missing, damaged, foreign, or of a newer format.
     """
     folder = default_bundle_path() if path is None else path
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     try:
         config = ModelConfig.from_dict(manifest["config"])
         domains = tuple(Domain(**row) for row in manifest["domains"])
         hashes = dict(manifest["sha256"])
     except ConfigError as error:
-        raise BundleError(f"{folder / _MANIFEST}: {error}") from error
+        raise BundleError(f"{folder / MANIFEST}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{folder / _MANIFEST} is incomplete: {error!r}") from error
+        raise BundleError(f"{folder / MANIFEST} is incomplete: {error!r}") from error
     names = [domain.name for domain in domains]
     if not names or len(set(names)) != len(names):
-        raise BundleError(f"{folder / _MANIFEST} must list each domain once, got {names}")
+        raise BundleError(f"{folder / MANIFEST} must list each domain once, got {names}")
     return Bundle(
         config=config,
         domains=domains,
-        encoder=_read_weights(folder, _ENCODER, hashes, encoder_shapes(config)),
+        encoder=read_weights(folder, ENCODER, hashes, encoder_shapes(config)),
         decoders={
-            name: _read_weights(folder, _decoder_file(name), hashes, decoder_shapes(config))
+            name: read_weights(folder, decoder_file(name), hashes, decoder_shapes(config))
             for name in names
         },
         about=manifest.get("about", {}),
@@ -153,15 +155,11 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
 
     Raises BundleError if the folder cannot be written.
     """
-    files = {_ENCODER: bundle.encoder}
-    files |= {_decoder_file(name): bundle.decoders[name] for name in bundle.domain_names}
+    files = {ENCODER: bundle.encoder}
+    files |= {decoder_file(name): bundle.decoders[name] for name in bundle.domain_names}
     try:
         (path / "domains").mkdir(parents=True, exist_ok=True)
-        hashes = {}
-        for name, weights in files.items():
-            data = format_safetensors({k: v.astype(np.float16) for k, v in weights.items()})
-            _replace_file(path / name, data)
-            hashes[name] = hashlib.sha256(data).hexdigest()
+        hashes = {name: write_weights(path, name, weights) for name, weights in files.items()}
         manifest = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -171,9 +169,9 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
             "about": dict(bundle.about),
             "nll": {name: asdict(score) for name, score in bundle.nll.items()},
         }
-        _write_manifest(path, manifest)
+        write_manifest(path, manifest)
     except OSError as error:
-        raise BundleError(f"cannot write bundle {path}: {error.strerror or error}") from error
+        raise _cannot_write(path, error) from error
 
 
 def record_nll(nll: Mapping[str, HeldOutNll], path: Path | None = None) -> None:
@@ -183,12 +181,67 @@ def record_nll(nll: Mapping[str, HeldOutNll], path: Path | None = None) -> None:
     for a manifest, and if it cannot be written.
     """
     folder = default_bundle_path() if path is None else path
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     manifest["nll"] = {name: asdict(score) for name, score in nll.items()}
     try:
-        _write_manifest(folder, manifest)
+        write_manifest(folder, manifest)
     except OSError as error:
-        raise BundleError(f"cannot write bundle {folder}: {error.strerror or error}") from error
+        raise _cannot_write(folder, error) from error
+
+
+def add_domain(
+    path: Path,
+    domain: Domain,
+    decoder: Weights,
+    nll: HeldOutNll | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Put one more domain into a bundle, after those it has, whose files nothing touches.
+
+    The new file comes first, the manifest last: until it is replaced the bundle is what it was.
+    about: what the manifest says of how the domain was made.
+    Raises BundleError as ``load_bundle`` does for a manifest, for a name that is taken, and if the
+    folder cannot be written.
+    """
+    manifest = read_manifest(path)
+    if any(row["name"] == domain.name for row in manifest["domains"]):
+        raise BundleError(f"{path} has a domain {domain.name!r} already; choose another name")
+    file = decoder_file(domain.name)
+    try:
+        manifest["sha256"][file] = write_weights(path, file, decoder)
+        manifest["domains"].append(asdict(domain))
+        if nll is not None:
+            manifest.setdefault("nll", {})[domain.name] = asdict(nll)
+        if about is not None:
+            added = manifest.setdefault("about", {}).setdefault("added", {})
+            added[domain.name] = dict(about)
+        write_manifest(path, manifest)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+@contextmanager
+def bundle_copy(source: Path, target: Path) -> Iterator[Path]:
+    """A copy of a bundle, to change: it gets the name ``target`` when the block ends well.
+
+    Raises BundleError if ``target`` exists or cannot be written.
+    """
+    part = target.with_name(f".{target.name}.part")
+    names = [row["name"] for row in read_manifest(source)["domains"]]
+    if os.path.lexists(target):
+        raise BundleError(f"{target} exists already; choose another folder")
+    try:
+        # A run that was killed may have left one.
+        shutil.rmtree(part, ignore_errors=True)
+        (part / "domains").mkdir(parents=True)
+        for file in (MANIFEST, ENCODER, *map(decoder_file, names)):
+            shutil.copyfile(source / file, part / file)
+        yield part
+        os.rename(part, target)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def random_bundle(
@@ -209,100 +262,20 @@ def random_bundle(
     )
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / _MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BundleError(
-            f"no bundle at {folder}: {_MANIFEST} is missing; give a bundle folder with --bundle"
-        ) from None
-    except OSError as error:
-        raise BundleError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise BundleError(f"{path} is damaged: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise BundleError(f"{path} does not describe a umt bundle")
-    version = manifest.get("format_version")
-    if not isinstance(version, int) or version < 1:
-        raise BundleError(f"{path} has no usable format_version, got {version!r}")
-    if version > FORMAT_VERSION:
-        raise BundleError(
-            f"{path} has format version {version}, this program reads up to {FORMAT_VERSION}; "
-            "install a newer umt-live"
-        )
-    return manifest
-
-
-def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    _replace_file(folder / _MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+def _cannot_write(path: Path, error: OSError) -> BundleError:
+    return BundleError(f"cannot write bundle {path}: {error.strerror or error}")
 
 
 def _read_nll(folder: Path, stored: object, names: Sequence[str]) -> dict[str, HeldOutNll]:
     remedy = "remove nll from the manifest and measure it with umt eval nll --save"
     if not isinstance(stored, dict) or not stored.keys() <= set(names):
-        raise BundleError(f"{folder / _MANIFEST}: nll must name domains, got {stored!r}; {remedy}")
+        raise BundleError(f"{folder / MANIFEST}: nll must name domains, got {stored!r}; {remedy}")
     scores = {}
     for name, row in stored.items():
         try:
             scores[name] = HeldOutNll(**row)
         except (BundleError, TypeError) as error:
             raise BundleError(
-                f"{folder / _MANIFEST}: nll of {name} is damaged: {error}; {remedy}"
+                f"{folder / MANIFEST}: nll of {name} is damaged: {error}; {remedy}"
             ) from error
     return scores
-
-
-def _read_weights(
-    folder: Path, name: str, hashes: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, NDArray[np.float32]]:
-    path = folder / name
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"cannot read {path}: {error.strerror or error}") from error
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != hashes.get(name):
-        raise BundleError(
-            f"{path} is damaged or was changed: its SHA-256 is {digest[:12]}..., the manifest says "
-            f"{str(hashes.get(name))[:12]}...; fetch the bundle again"
-        )
-    try:
-        weights = parse_safetensors(data)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise BundleError(f"{path} is not a safetensors file: {error}") from error
-    _check_shapes(path, weights, shapes)
-    return {key: np.ascontiguousarray(weights[key], dtype=np.float32) for key in shapes}
-
-
-def _check_shapes(
-    path: Path, weights: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]
-) -> None:
-    if weights.keys() != shapes.keys():
-        odd = sorted(weights.keys() ^ shapes.keys())
-        raise BundleError(f"{path} does not fit the configuration: weights {odd[:3]} differ")
-    for key, shape in shapes.items():
-        if weights[key].shape != shape or weights[key].dtype not in (np.float16, np.float32):
-            raise BundleError(
-                f"{path}: {key} is {weights[key].dtype} {weights[key].shape}, "
-                f"expected float16 {shape}"
-            )
-        if not np.isfinite(weights[key]).all():
-            raise BundleError(f"{path}: {key} holds values that are not finite numbers")
-
-
-def _decoder_file(name: str) -> str:
-    return f"domains/{name}.safetensors"
-
-
-def _replace_file(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            # mkstemp makes private files; a bundle is meant to be shared.
-            os.fchmod(file.fileno(), 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model import bundle_files
 from model.bundle import (
     Bundle,
     Domain,
     HeldOutNll,
+    add_domain,
+    bundle_copy,
     load_bundle,
     random_bundle,
     record_nll,
@@ -166,6 +169,91 @@ def test_a_manifest_that_cannot_be_replaced_is_one_clear_error(
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(BundleError, match="cannot write bundle .*: Permission denied"):
         record_nll({}, folder)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def new_decoder() -> dict[str, Any]:
+    return dict(random_bundle("tiny", ("kazoo",), seed=7).decoders["kazoo"])
+
+
+def test_an_added_domain_is_one_file_and_one_row(folder: Path) -> None:
+    before, rows = contents(folder), json.loads((folder / "manifest.json").read_text())
+    kazoo = Domain("kazoo", "A kazoo.", -20.5, "CC0")
+    score = HeldOutNll(2.0, 2.1, 80)
+    add_domain(folder, kazoo, new_decoder(), score, {"steps": 3})
+    after = contents(folder)
+    assert after.keys() - before.keys() == {"domains/kazoo.safetensors"}
+    assert all(after[name] == before[name] for name in before if name != "manifest.json")
+    loaded = load_bundle(folder)
+    assert loaded.domain_names == ("a", "b", "c", "kazoo")
+    assert (loaded.domains[3], loaded.nll) == (kazoo, {"kazoo": score})
+    assert loaded.about == rows["about"] | {"added": {"kazoo": {"steps": 3}}}
+    for key, value in new_decoder().items():
+        half = value.astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(loaded.decoders["kazoo"][key], half)
+
+
+def test_a_domain_is_added_once(folder: Path) -> None:
+    before = contents(folder)
+    with pytest.raises(BundleError, match="has a domain 'b' already; choose another name"):
+        add_domain(folder, Domain("b"), new_decoder())
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("file", ["kazoo.safetensors", "manifest.json"])
+def test_a_crash_while_a_domain_is_added_leaves_the_bundle_as_it_was(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    honest = bundle_files.os.replace
+
+    def crash(source: str, target: Path) -> None:
+        if target.name == file:
+            raise OSError(28, "No space left on device")
+        honest(source, target)
+
+    before = (folder / "manifest.json").read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", crash)
+        with pytest.raises(BundleError, match="cannot write bundle .*: No space left"):
+            add_domain(folder, Domain("kazoo"), new_decoder())
+    assert load_bundle(folder).domain_names == ("a", "b", "c")
+    assert (folder / "manifest.json").read_bytes() == before
+    assert not [path for path in folder.rglob(".*")]
+    add_domain(folder, Domain("kazoo"), new_decoder())
+    assert load_bundle(folder).domain_names[-1] == "kazoo"
+
+
+def test_a_copy_holds_what_the_manifest_lists_and_is_whole_or_not_there(
+    folder: Path, tmp_path: Path
+) -> None:
+    before = contents(folder)
+    (folder / "domains" / "stray.safetensors").write_bytes(b"half a file")
+    with pytest.raises(KeyboardInterrupt), bundle_copy(folder, tmp_path / "copy"):
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    (tmp_path / ".copy.part").mkdir()
+    (tmp_path / ".copy.part" / "left by a kill").write_text("")
+    with bundle_copy(folder, tmp_path / "copy") as part:
+        assert not (tmp_path / "copy").exists()
+        assert load_bundle(part).domain_names == ("a", "b", "c")
+    assert contents(tmp_path / "copy") == before
+    assert not part.exists()
+
+
+def test_a_copy_replaces_nothing(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    with (
+        pytest.raises(BundleError, match="copy exists already"),
+        bundle_copy(folder, tmp_path / "copy"),
+    ):
+        pass
 
 
 def test_the_default_bundle_loses_nothing_by_int8_that_can_be_heard() -> None:

@@ -50,7 +50,7 @@ class Segments:
         if not self.pieces:
             raise DataError(
                 f"domain {domain} has no {split} recording of {samples / SAMPLE_RATE:.2f} s or "
-                "more; add longer ones with --wav-dir, or train on fewer --segment-hops"
+                "more; add longer ones, or train on fewer --segment-hops"
             )
         starts = np.array([len(piece) - samples + 1 for piece in self.pieces])
         self.ends = np.cumsum(starts)

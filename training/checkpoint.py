@@ -20,13 +20,25 @@ _NAME = "checkpoint.pt"
 
 
 def save_checkpoint(folder: Path, settings: TrainSettings, state: Mapping[str, Any]) -> None:
-    """Write ``state`` (tensors, numbers, strings, and containers of them) into ``folder``."""
+    """Write ``state`` (tensors, numbers, strings, and containers of them) into ``folder``.
+
+    Raises TrainingError if it cannot be written; the checkpoint before it stays.
+    """
     temporary = folder / f".{_NAME}.part"
-    with temporary.open("wb") as file:
-        torch.save({"version": VERSION, "settings": asdict(settings), **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / _NAME)
+    try:
+        with temporary.open("wb") as file:
+            torch.save({"version": VERSION, "settings": asdict(settings), **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, folder / _NAME)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        # torch hides what the system said behind an error of its own.
+        refusal = error if isinstance(error, OSError) else error.__context__
+        reason = refusal.strerror if isinstance(refusal, OSError) else error
+        raise TrainingError(
+            f"{folder / _NAME} cannot be written ({reason}); free space and go on from the last one"
+        ) from error
 
 
 def has_checkpoint(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""A run's averaged weights as a bundle."""
+"""A run's averaged weights as a bundle, and a bundle's weights as a run's first."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from model.bundle import Bundle, Domain, save_bundle
@@ -40,6 +41,18 @@ def export_bundle(
     """Write the averaged networks as a bundle folder."""
     save_bundle(to_bundle(trainer, rows, about), folder)
     return folder
+
+
+def begin_with(bundle: Bundle, trainer: Trainer) -> None:
+    """Give a new run the encoder and the decoders of a bundle that has all of its domains."""
+    for networks in (trainer.networks, trainer.average.networks):
+        _load(networks.encoder, bundle.encoder)
+        for i, name in enumerate(trainer.settings.domains):
+            _load(networks.decoder(i), bundle.decoders[name])
+
+
+def _load(module: nn.Module, weights: Weights) -> None:
+    module.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
 
 
 def _weights(module: nn.Module) -> Weights:

@@ -72,9 +72,11 @@ class Journal:
         losses.grid(alpha=0.3)
         if domains:
             losses.legend()
+        if len(domains) > 1:
             guesses.axhline(1 / len(domains), color="k", ls=":", lw=1, label="chance")
             guesses.legend(loc="lower right")
-        guessed = [r for r in rows if "confusion_accuracy" in r]
+        # Steps of a finished encoder confuse nobody.
+        guessed = [r for r in rows if r.get("confusion_loss")]
         guesses.plot([r["step"] for r in guessed], [r["confusion_accuracy"] for r in guessed], "C7")
         guesses.set(ylabel="domain guessed", xlabel="step", ylim=(0, 1.02))
         guesses.grid(alpha=0.3)

@@ -8,7 +8,8 @@ same seed, packages and fluidsynth give the same files.
 import os
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -59,13 +60,16 @@ def prepare(
     seed: int,
     report: Report,
     workers: int = 2,
+    pool: Executor | None = None,
 ) -> PrepareSummary:
     """Make or complete the given domains below ``data_dir`` and write their manifest.
 
     domains: names of built-in domains; None means all of them, or none if there are ``wav_dirs``.
     wav_dirs: a folder of recordings for each further domain; those need no packages. Domains
-    prepared earlier and not named now stay as they are. Raises UnknownDomain, and DataError if a
-    source cannot be had or a folder holds nothing usable.
+    prepared earlier and not named now stay as they are.
+    workers: files made at once, by threads. pool: makes them instead; its workers see the same
+    folders.
+    Raises UnknownDomain, and DataError if a source cannot be had or a folder holds nothing usable.
     """
     started = time.monotonic()
     recipes = _chosen(domains, wav_dirs)
@@ -73,7 +77,8 @@ def prepare(
     before = read_manifest(path) if path.exists() else Manifest()
     rows, jobs, warnings = _plan(recipes, wav_dirs, data_dir, seed, report)
     work = _Work(path.parent, before, seed, report)
-    files = work.run(jobs, workers)
+    with ThreadPoolExecutor(workers) if pool is None else nullcontext(pool) as executor:
+        files = work.run(jobs, executor)
     after = before.replaced(rows, files)
     write_manifest(path, after)
     work.sweep(after, [row.name for row in rows])
@@ -162,21 +167,25 @@ class _Work:
         self.report = report
         self.made = 0
 
-    def run(self, jobs: Sequence[Job], workers: int) -> list[FileRow]:
+    def run(self, jobs: Sequence[Job], pool: Executor) -> list[FileRow]:
         """The rows of all jobs. What is done stays done if one of them fails."""
         rows = [row for job in jobs if (row := self._kept(job)) is not None]
         done = {row.file for row in rows}
         self.report(Step("render", len(done), len(jobs), "looked through what is here"))
-        pool = ThreadPoolExecutor(workers)
+        pending = [
+            pool.submit(make_file, self.folder, self.seed, job)
+            for job in jobs
+            if job.file not in done
+        ]
         try:
-            pending = [pool.submit(self._make, job) for job in jobs if job.file not in done]
             for count, finished in enumerate(as_completed(pending), start=len(done) + 1):
                 rows.append(finished.result())
                 self.journal.add(rows[-1])
                 self.made += 1
                 self.report(Step("render", count, len(jobs), rows[-1].file))
         finally:
-            pool.shutdown(cancel_futures=True)
+            for unfinished in pending:
+                unfinished.cancel()
         return rows
 
     def _kept(self, job: Job) -> FileRow | None:
@@ -184,29 +193,6 @@ class _Work:
         if row is None or row.request != job.request or not path.is_file():
             return None
         return row if sources.sha256_of(path) == row.sha256 else None
-
-    def _make(self, job: Job) -> FileRow:
-        samples = job.make()
-        path = self.folder / job.file
-        part = path.with_name(path.name + ".part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(part, samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
-            os.replace(part, path)
-        except (OSError, soundfile.SoundFileError) as error:
-            raise DataError(
-                f"{path} cannot be written ({error}); free space or choose another folder"
-            ) from error
-        return FileRow(
-            domain=job.domain,
-            split=job.split,
-            file=job.file,
-            seconds=round(len(samples) / SAMPLE_RATE, 3),
-            sha256=sources.sha256_of(path),
-            seed=self.seed,
-            request=job.request,
-            **asdict(job.origin),
-        )
 
     def sweep(self, after: Manifest, domains: Sequence[str]) -> None:
         """End the journal; remove files of these domains that the manifest no longer lists."""
@@ -218,6 +204,34 @@ class _Work:
             for part in (self.folder / domain).rglob("*.part"):
                 part.unlink(missing_ok=True)
         self.journal.close()
+
+
+def make_file(folder: Path, seed: int, job: Job) -> FileRow:
+    """Do one job below ``folder``; it gets its name when it is whole. May run in any process.
+
+    Raises DataError if its source cannot be used, or it cannot be written.
+    """
+    samples = job.make()
+    path = folder / job.file
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(part, samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+        os.replace(part, path)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise DataError(
+            f"{path} cannot be written ({error}); free space or choose another folder"
+        ) from error
+    return FileRow(
+        domain=job.domain,
+        split=job.split,
+        file=job.file,
+        seconds=round(len(samples) / SAMPLE_RATE, 3),
+        sha256=sources.sha256_of(path),
+        seed=seed,
+        request=job.request,
+        **asdict(job.origin),
+    )
 
 
 def _minutes(manifest: Manifest) -> dict[tuple[str, str], float]:

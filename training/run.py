@@ -6,33 +6,33 @@ A run is a folder: ``checkpoint.pt`` (written every few minutes and at every ord
 
 from __future__ import annotations
 
-import signal
+import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle import Domain
+from model.bundle import Bundle, Domain
 from model.config import SAMPLE_RATE
 from model.errors import TrainingError
 from training.batches import Batches, Pieces
 from training.checkpoint import VERSION, has_checkpoint, load_checkpoint, save_checkpoint
-from training.export import export_bundle, to_bundle
+from training.export import begin_with, export_bundle, to_bundle
 from training.guard import Guard
 from training.journal import Journal
 from training.parallel import World
 from training.preview import write_previews
 from training.settings import TrainSettings
+from training.stopping import stop_on_signals
 from training.trainer import StepReport, Trainer
 
-PREVIEW_S = 1.5
 HELD_OUT_ROWS = 8
+OPEN_END = 10**9
+"""Steps of a run whose length is given in minutes."""
 
 
 class Progress(Protocol):
@@ -40,6 +40,16 @@ class Progress(Protocol):
 
     def __call__(self, report: StepReport, held_out: Mapping[str, float], /) -> None:
         """``held_out``: nats per sample by domain, as last evaluated; empty until then."""
+        ...
+
+
+class Previews(Protocol):
+    """Writes translations of a moment of every domain's test audio, for ears to judge."""
+
+    def __call__(
+        self, bundle: Bundle, sources: dict[str, NDArray[np.float32]], folder: Path, /
+    ) -> object:
+        """``sources``: (time,) float32 at 16 kHz, by domain."""
         ...
 
 
@@ -57,8 +67,13 @@ class RunLimits:
     """When a run stops and how often it keeps itself safe. Zero minutes means no limit."""
 
     minutes: float = 0.0
+    """Of one sitting."""
+    whole_minutes: float = 0.0
+    """Of all sittings of a run of ``OPEN_END`` steps in one process: halfway its steps are planned,
+    by its pace until then."""
     save_minutes: float = 2.0
     preview_minutes: float = 20.0
+    preview_s: float = 1.5
     evaluate_steps: int = 250
     log_steps: int = 10
 
@@ -70,13 +85,15 @@ def train(
     limits: RunLimits | None = None,
     progress: Progress | None = None,
     world: World | None = None,
-    start_from: Path | None = None,
+    start_from: Path | Bundle | None = None,
+    previews: Previews = write_previews,
 ) -> Trainer:
     """Start the run in ``folder``, or resume the one it holds.
 
     settings: of a new run; None to resume, or the settings of the run to resume, whose planned
     steps and learning rate alone may differ.
-    start_from: a run whose averaged weights a new run begins with.
+    start_from: what a new run begins with: the averaged weights of another one, or a bundle of the
+    same domains.
     Returns the trainer as it stopped, after saving it and exporting ``folder/bundle``.
     Raises TrainingError if there is nothing to resume or the settings differ.
     """
@@ -84,8 +101,8 @@ def train(
     limits = limits or RunLimits()
     started = time.monotonic()
     trainer, minutes_before = _open(folder, settings, world, start_from)
-    run = _Run(folder, trainer, recordings, limits, started - 60 * minutes_before)
-    with _stop_on_signals() as stopping:
+    run = _Run(folder, trainer, recordings, limits, started - 60 * minutes_before, previews)
+    with stop_on_signals() as stopping:
         while trainer.step < trainer.settings.steps:
             out_of_time = 0 < 60 * limits.minutes <= time.monotonic() - started
             if world.any(bool(stopping) or out_of_time):
@@ -104,12 +121,14 @@ class _Run:
         recordings: Recordings,
         limits: RunLimits,
         started: float,
+        previews: Previews,
     ) -> None:
         self.folder = folder
         self.trainer = trainer
         self.recordings = recordings
         self.limits = limits
         self.started = started
+        self.previews = previews
         world = trainer.world
         self.batches = Batches(
             trainer.settings, recordings.train, recordings.test, world.rank, world.size
@@ -135,6 +154,8 @@ class _Run:
         self._record(report, self.journal)
         if progress is not None:
             progress(report, self.held_out)
+        if self.trainer.settings.steps == OPEN_END:
+            self._plan()
         now = time.monotonic()
         if now - self.saved >= 60 * self.limits.save_minutes:
             self.save()
@@ -142,6 +163,14 @@ class _Run:
         if 0 < 60 * self.limits.preview_minutes <= now - self.previewed:
             self.preview()
             self.previewed = time.monotonic()
+
+    def _plan(self) -> None:
+        """Halfway, while the learning rate is not falling yet, choose where it comes to zero."""
+        whole = self.limits.whole_minutes
+        if 0 < whole <= 2 * self.minutes:
+            steps = math.ceil(self.trainer.step * whole / self.minutes)
+            steps = max(self.trainer.step, steps)
+            self.trainer.settings = replace(self.trainer.settings, steps=steps)
 
     def _record(self, report: StepReport, journal: Journal) -> None:
         if report.step % self.limits.log_steps in range(len(self.trainer.settings.domains)):
@@ -171,12 +200,13 @@ class _Run:
     def preview(self) -> None:
         """Translate a moment of every domain's test audio."""
         sources: dict[str, NDArray[np.float32]] = {}
+        length = round(self.limits.preview_s * SAMPLE_RATE)
         for name in self.trainer.settings.domains:
             piece = max(self.recordings.test[name], key=len)
-            middle = len(piece) // 2
-            sources[name] = piece[middle : middle + int(PREVIEW_S * SAMPLE_RATE)]
+            start = max(0, (len(piece) - length) // 2)
+            sources[name] = piece[start : start + length]
         bundle = to_bundle(self.trainer, self.recordings.about, {})
-        write_previews(bundle, sources, self.folder / "previews" / f"{self.trainer.step:06d}")
+        self.previews(bundle, sources, self.folder / "previews" / f"{self.trainer.step:06d}")
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -213,6 +243,7 @@ class _Run:
                 "teacher_gain": settings.teacher_gain,
                 "started_from": settings.started_from,
                 "fresh_decoders": settings.fresh_decoders,
+                "given_encoder": settings.given_encoder,
                 "seed": settings.seed,
             },
             "minutes_of_recordings": {
@@ -224,13 +255,17 @@ class _Run:
 
 
 def _open(
-    folder: Path, settings: TrainSettings | None, world: World, start_from: Path | None
+    folder: Path, settings: TrainSettings | None, world: World, start_from: Path | Bundle | None
 ) -> tuple[Trainer, float]:
     if not has_checkpoint(folder):
         if settings is None:
             raise TrainingError(f"no run to resume in {folder}")
         if start_from is None:
             return Trainer(settings, world), 0.0
+        if isinstance(start_from, Bundle):
+            trainer = Trainer(settings, world)
+            begin_with(start_from, trainer)
+            return trainer, 0.0
         theirs, state = load_checkpoint(start_from)
         known = f"{state['step']} steps on {', '.join(theirs.domains)}"
         trainer = Trainer(replace(settings, started_from=known), world)
@@ -239,7 +274,7 @@ def _open(
     saved, state = load_checkpoint(folder)
     if settings is not None and _replanned(saved, settings) != settings:
         raise TrainingError(
-            f"{folder} holds a run with other settings ({_differences(saved, settings)}); "
+            f"{folder} holds a run with other settings ({differences(saved, settings)}); "
             "resume it with --resume, or start another with --out"
         )
     if state["version"] != VERSION:
@@ -257,23 +292,7 @@ def _replanned(saved: TrainSettings, asked: TrainSettings) -> TrainSettings:
     return replace(saved, steps=asked.steps, learning_rate=asked.learning_rate)
 
 
-def _differences(saved: TrainSettings, asked: TrainSettings) -> str:
+def differences(saved: TrainSettings, asked: TrainSettings) -> str:
+    """Which settings differ, and how, as a part of an error."""
     names = [n for n in vars(saved) if getattr(saved, n) != getattr(asked, n)]
     return ", ".join(f"{n}: {getattr(saved, n)!r}, asked {getattr(asked, n)!r}" for n in names)
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list instead of dying; a second one ends at once."""
-    received: list[int] = []
-
-    def remember(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, signal.default_int_handler)
-
-    before = {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -38,6 +38,8 @@ class TrainSettings:
     """What the first weights learned from, if they were another run's."""
     fresh_decoders: bool = False
     """Whether only the encoder begins with another run's weights, if anything does."""
+    given_encoder: bool = False
+    """Whether the encoder is a finished one, that stays as it is from the first step."""
     shared_steps: int = 0
     """Steps in which all domains train one decoder, but for its accent (training.networks)."""
     encoder_steps: int = 0
@@ -82,7 +84,7 @@ class TrainSettings:
 
     def is_encoder_frozen(self, step: int) -> bool:
         """Whether a step leaves the encoder as it is."""
-        return 0 < self.encoder_steps <= step
+        return self.given_encoder or 0 < self.encoder_steps <= step
 
     def learning_rate_at(self, step: int) -> float:
         """A short warm-up, a plateau, then a straight line to zero at ``steps``."""

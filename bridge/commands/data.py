@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bridge.commands.extras import needs
+from bridge.commands.options import SchedulerOption
 from bridge.commands.usage import UsageError
 
 if TYPE_CHECKING:
@@ -44,8 +48,15 @@ def prepare(
         int, typer.Option("--seed", metavar="N", min=0, help="Of how the scores are played.")
     ] = 2019,
     workers: Annotated[
-        int, typer.Option("--workers", metavar="N", min=1, help="Files made at once.")
-    ] = 2,
+        int | None,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            min=1,
+            help="Files made at once, by processes if more than one.  [default: 2, by threads]",
+        ),
+    ] = None,
+    scheduler: SchedulerOption = None,
 ) -> None:
     """Render the built-in domains from scores and a SoundFont, or take in your recordings.
 
@@ -57,6 +68,12 @@ def prepare(
         from training import prepare as preparation
 
     folders = _folders(wav_dir or [])
+    if scheduler is not None:
+        if workers is not None:
+            raise UsageError("--workers is for this machine; leave it out with --scheduler")
+        # Its workers may stand in other folders.
+        data_dir = data_dir.absolute()
+        folders = {name: folder.absolute() for name, folder in folders.items()}
     with progress_bar() as progress:
         task = progress.add_task("preparing", total=None)
 
@@ -67,8 +84,26 @@ def prepare(
 
         if progress.disable:
             note(f"preparing data in {data_dir} ...")
-        summary = preparation.prepare(data_dir, domain or None, folders, seed, report, workers)
+        with _pool(workers, scheduler) as pool:
+            summary = preparation.prepare(
+                data_dir, domain or None, folders, seed, report, workers or 2, pool
+            )
     _say(summary)
+
+
+@contextmanager
+def _pool(workers: int | None, scheduler: str | None) -> Iterator[Executor | None]:
+    """Processes to work in; None where threads do."""
+    from bridge.cluster import cluster_at, local_processes
+
+    if scheduler is not None:
+        with cluster_at(scheduler) as pool:
+            yield pool
+    elif workers is not None and workers > 1:
+        with local_processes(workers) as pool:
+            yield pool
+    else:
+        yield None
 
 
 def _folders(arguments: list[str]) -> dict[str, Path]:

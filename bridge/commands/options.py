@@ -67,6 +67,23 @@ StepsOption = Annotated[
     int, typer.Option("--steps", metavar="N", min=1, help="Training steps of the judge.")
 ]
 JUDGE_STEPS = 600
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        help="Files at once, each by a process of its own.  [default: 1]",
+    ),
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Of a Dask cluster that does the work, its workers seeing the same folders.",
+    ),
+]
 DEFAULT_BACKEND = "numba-int8"
 SCORED_S = 20.0
 """Test audio of each domain that tells what int8 weights cost."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,18 +11,16 @@ import typer
 from bridge.commands.extras import needs
 from bridge.commands.options import SCORED_S
 from bridge.commands.usage import UsageError
-from bridge.console import note, progress_bar, say
-from model.errors import UmtError
+from bridge.console import progress_bar, say
+from bridge.follower import follower
 
 if TYPE_CHECKING:
     from training.run import Recordings
     from training.settings import TrainSettings
-    from training.trainer import StepReport
 
 EPILOG = (
     "Example: umt train --out runs/mine --minutes 120; later: umt train --out runs/mine --resume"
 )
-LINE_EVERY_S = 30.0
 CHANGED_BY_RESUME = {"steps", "learning_rate"}
 
 
@@ -130,6 +127,7 @@ def train(
     manifest says what int8 weights cost it. Under torchrun, processes share out each batch.
     """
     with needs("train"):
+        from bridge.scores import score_trained
         from training.parallel import joined_world
         from training.run import RunLimits
         from training.run import train as run_training
@@ -169,7 +167,7 @@ def train(
             def draw(done: int, text: str) -> None:
                 bar.update(task, completed=done, description=text)
 
-            report = _reporter(draw, settings.steps, drawn=not bar.disable)
+            report = follower(draw, settings.steps, drawn=not bar.disable)
             trainer = run_training(
                 out,
                 settings,
@@ -181,7 +179,7 @@ def train(
             )
     if world.leads:
         say(f"{out}: {trainer.step} of {settings.steps} steps; bundle in {out / 'bundle'}")
-        _score(out / "bundle", recordings)
+        score_trained(out / "bundle", recordings.test, SCORED_S)
 
 
 def _settings(
@@ -221,38 +219,3 @@ def _recordings(data_dir: Path, domains: tuple[str, ...]) -> Recordings:
         test={name: corpus.audio(name, "test") for name in domains},
         about={name: corpus.domain(name) for name in domains},
     )
-
-
-def _score(folder: Path, recordings: Recordings) -> None:
-    """Measure what int8 weights cost the finished bundle, and keep it in its manifest."""
-    from bridge.scores import report_scores, scored
-    from model.bundle import load_bundle, record_nll
-
-    # As it was written: what plays are the weights that went through float16.
-    bundle = load_bundle(folder)
-    try:
-        scores = scored(bundle, recordings.test, SCORED_S)
-    except UmtError as error:
-        # The bundle is whole without its scores; hours of training must not end in a failure.
-        note(f"umt: warning: the cost of int8 weights was not measured: {error}")
-        return
-    report_scores(scores)
-    record_nll(scores, folder)
-
-
-def _reporter(
-    draw: Callable[[int, str], None], steps: int, drawn: bool
-) -> Callable[[StepReport, Mapping[str, float]], None]:
-    """Follows a run: a bar where it can be drawn, else a line now and then."""
-    said = time.monotonic()
-
-    def report(step: StepReport, held_out: Mapping[str, float]) -> None:
-        nonlocal said
-        scores = "  ".join(f"{name} {nats:.2f}" for name, nats in held_out.items())
-        text = f"loss {step.loss:.2f}" + (f", held out: {scores}" if scores else "")
-        draw(step.step, text)
-        if not drawn and (step.step == 1 or time.monotonic() - said > LINE_EVERY_S):
-            note(f"step {step.step} of {steps}: {text}")
-            said = time.monotonic()
-
-    return report

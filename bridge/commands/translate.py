@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,13 +13,19 @@ from bridge.commands.options import (
     DEFAULT_BACKEND,
     BackendOption,
     BundleOption,
+    SchedulerOption,
     SeedOption,
     TemperatureOption,
     ThreadsOption,
+    WorkersOption,
 )
 from bridge.commands.usage import UsageError
+from model.errors import AudioFileError, UmtError
 
 if TYPE_CHECKING:
+    from bridge.batch import Batch, Pair
+    from bridge.files import Translated
+    from model.bundle import Bundle
     from realtime.chain import Chain
 
 EPILOG = "Example: umt translate whistle.flac strings.wav --to strings"
@@ -39,24 +46,33 @@ def translate(
     backend: BackendOption = DEFAULT_BACKEND,
     threads: ThreadsOption = 1,
     bundle: BundleOption = None,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
 ) -> None:
     """Translate a sound file into another domain: mono, as long and at the same rate as IN.
 
     OUT is written in the format its name says, in IN's encoding where that format has it. Of a
     folder, every sound file in it and below it is translated, under the same name; one that cannot
-    be is named, and the others are done. Files that exist are replaced.
+    be is named, and the others are done. Files that exist are replaced. Processes and machines
+    change nothing of the sound.
     """
+    from bridge.batch import Batch, fingerprint_of
     from bridge.files import require_translatable
     from bridge.loading import domain_index, load_backend
     from model.bundle import load_bundle
     from realtime.chain import Chain
     from realtime.controls import Controls
 
+    _require_one_way(workers, scheduler, threads)
     pairs = _pairs(source, target)
     network = load_bundle(bundle)
     controls = Controls(domain=domain_index(network, to), temperature=temperature)
     if len(pairs) == 1:
         require_translatable(*pairs[0])
+    if scheduler is not None or min(workers or 1, len(pairs)) > 1:
+        batch = Batch(bundle, fingerprint_of(network), backend, controls, seed)
+        _translate_at_once(pairs, batch, network, workers, scheduler)
+        return
     with Chain(network, load_backend(backend, network, threads), controls=controls) as chain:
         _translate_all(pairs, chain, seed)
 
@@ -66,7 +82,6 @@ def _pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
     from bridge.files import sound_files
     from bridge.outputs import shown
     from bridge.soundfiles import container_of
-    from model.errors import AudioFileError
 
     _require_different(source, target)
     if source.is_dir():
@@ -96,14 +111,22 @@ def _require_different(source: Path, target: Path) -> None:
         raise UsageError(f"IN and OUT are the same: {shown(source)}")
 
 
-def _translate_all(pairs: Sequence[tuple[Path, Path]], chain: Chain, seed: int) -> None:
-    """Translate one file after the other; failures are named, and raised together at the end."""
-    from bridge.console import note, progress_bar, say
+def _require_one_way(workers: int | None, scheduler: str | None, threads: int) -> None:
+    if workers is not None and scheduler is not None:
+        raise UsageError("--workers is for this machine; leave it out with --scheduler")
+    if threads > 1 and (scheduler is not None or (workers or 1) > 1):
+        raise UsageError(
+            f"--threads {threads} is for one file at a time; every worker has one thread"
+        )
+
+
+def _translate_all(pairs: Sequence[Pair], chain: Chain, seed: int) -> None:
+    """Translate one file after the other."""
+    from bridge.console import progress_bar
     from bridge.files import translate_file
     from bridge.outputs import shown
-    from model.errors import AudioFileError
 
-    failed = 0
+    results = _Results(len(pairs))
     with progress_bar() as progress:
         for source, target in pairs:
             task = progress.add_task(shown(Path(source.name)), total=None)
@@ -118,13 +141,69 @@ def _translate_all(pairs: Sequence[tuple[Path, Path]], chain: Chain, seed: int) 
                     ),
                 )
             except AudioFileError as error:
-                if len(pairs) == 1:
-                    raise
-                failed += 1
-                note(f"umt: {error}")
+                results.add(target, error)
             else:
-                speed = f"{done.seconds:.2f} s, {done.x_real_time:.1f}x real time"
-                say(f"{shown(done.target)}: {speed}")
+                results.add(target, done)
             progress.remove_task(task)
-    if failed:
-        raise AudioFileError(f"{failed} of {len(pairs)} files could not be translated")
+    results.end()
+
+
+def _translate_at_once(
+    pairs: Sequence[Pair], batch: Batch, network: Bundle, workers: int | None, scheduler: str | None
+) -> None:
+    """Translate many files at once, in processes here or of a cluster."""
+    from bridge.batch import discard_parts, translate_pairs
+    from bridge.cluster import cluster_at, local_processes
+    from bridge.console import progress_bar
+    from bridge.loading import load_backend
+
+    # Compiles for this machine, once; and names a backend that there is not.
+    load_backend(batch.backend, network)
+    results = _Results(len(pairs))
+    if scheduler is None:
+        processes = local_processes(min(workers or 1, len(pairs)))
+    else:
+        # Its workers may stand in other folders.
+        pairs = [(source.absolute(), target.absolute()) for source, target in pairs]
+        batch = replace(batch, bundle=batch.bundle and batch.bundle.absolute())
+        processes = cluster_at(scheduler)
+    ended = False
+    try:
+        with processes as pool, progress_bar() as progress:
+            task = progress.add_task("translating", total=len(pairs))
+            for (_, target), outcome in translate_pairs(batch, pairs, pool):
+                results.add(target, outcome)
+                progress.advance(task)
+        ended = True
+    finally:
+        # The workers of a cluster may still be writing.
+        if ended or scheduler is None:
+            discard_parts(pairs)
+    results.end()
+
+
+class _Results:
+    """Says what came of each file."""
+
+    def __init__(self, files: int) -> None:
+        self.files = files
+        self.failed = 0
+
+    def add(self, target: Path, outcome: Translated | UmtError) -> None:
+        """Say what came of one file. Raises the error of the only one."""
+        from bridge.console import note, say
+        from bridge.outputs import shown
+
+        if not isinstance(outcome, UmtError):
+            speed = f"{outcome.seconds:.2f} s, {outcome.x_real_time:.1f}x real time"
+            say(f"{shown(target)}: {speed}")
+        elif self.files == 1:
+            raise outcome
+        else:
+            self.failed += 1
+            note(f"umt: {outcome}")
+
+    def end(self) -> None:
+        """Raises AudioFileError if any failed."""
+        if self.failed:
+            raise AudioFileError(f"{self.failed} of {self.files} files could not be translated")
