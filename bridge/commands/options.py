@@ -67,6 +67,10 @@ StepsOption = Annotated[
     int, typer.Option("--steps", metavar="N", min=1, help="Training steps of the judge.")
 ]
 JUDGE_STEPS = 600
+TargetOption = Annotated[
+    str | None,
+    typer.Option("--to", metavar="DOMAIN", help="One domain alone.  [default: each in turn]"),
+]
 DEFAULT_BACKEND = "numba-int8"
 SCORED_S = 20.0
 """Test audio of each domain that tells what int8 weights cost."""
