@@ -10,6 +10,7 @@ import typer
 
 from bridge.commands import (
     evaluate_endurance,
+    evaluate_pitch,
     evaluate_probe,
     evaluate_recognition,
     evaluate_translation,
@@ -23,6 +24,7 @@ app.command("translation", epilog=evaluate_translation.EPILOG)(evaluate_translat
 app.command("recognition", epilog=evaluate_recognition.EPILOG)(evaluate_recognition.recognition)
 app.command("probe", epilog=evaluate_probe.EPILOG)(evaluate_probe.probe)
 app.command("endurance", epilog=evaluate_endurance.EPILOG)(evaluate_endurance.endurance)
+app.command("pitch", epilog=evaluate_pitch.EPILOG)(evaluate_pitch.pitch)
 
 
 @app.command(epilog="Example: umt eval nll --data-dir data --seconds 60")
