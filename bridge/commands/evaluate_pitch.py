@@ -151,7 +151,7 @@ def _table(rows: Sequence[PitchScore], about_mean: Sequence[PitchScore]) -> Any:
 
     table = Table(
         "one", "other", "pitches", "same pitch", "different", "same, about mean", "nearest",
-        title="Same pitch? value [chance, ceiling]",
+        title="Same pitch? value \\[chance, ceiling]",
     )  # fmt: skip
     for column in table.columns[2:]:
         column.justify = "right"
