@@ -65,16 +65,19 @@ class PairScore:
 
 
 def starts_of(
-    recordings: Sequence[Samples], count: int, rng: np.random.Generator
+    recordings: Sequence[Samples],
+    count: int,
+    rng: np.random.Generator,
+    seconds: float = SEGMENT_S,
 ) -> list[tuple[int, int]]:
     """(recording, first sample) of ``count`` segments, spread over the recordings.
 
     Silent stretches are passed over. Raises DataError if no recording is long enough.
     """
-    length = round(SEGMENT_S * SAMPLE_RATE)
+    length = round(seconds * SAMPLE_RATE)
     long_enough = [i for i, audio in enumerate(recordings) if len(audio) >= length]
     if not long_enough:
-        raise DataError(f"no test recording lasts {SEGMENT_S:g} s; prepare longer ones")
+        raise DataError(f"no test recording lasts {seconds:g} s; prepare longer ones")
     chosen = []
     for number in range(count):
         index = long_enough[number % len(long_enough)]

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bridge.commands import (
+    evaluate_blend,
     evaluate_endurance,
     evaluate_pitch,
     evaluate_probe,
@@ -25,6 +26,7 @@ app.command("recognition", epilog=evaluate_recognition.EPILOG)(evaluate_recognit
 app.command("probe", epilog=evaluate_probe.EPILOG)(evaluate_probe.probe)
 app.command("endurance", epilog=evaluate_endurance.EPILOG)(evaluate_endurance.endurance)
 app.command("pitch", epilog=evaluate_pitch.EPILOG)(evaluate_pitch.pitch)
+app.command("blend", epilog=evaluate_blend.EPILOG)(evaluate_blend.blend)
 
 
 @app.command(epilog="Example: umt eval nll --data-dir data --seconds 60")
