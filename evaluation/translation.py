@@ -65,16 +65,19 @@ class PairScore:
 
 
 def starts_of(
-    recordings: Sequence[Samples], count: int, rng: np.random.Generator
+    recordings: Sequence[Samples],
+    count: int,
+    rng: np.random.Generator,
+    seconds: float = SEGMENT_S,
 ) -> list[tuple[int, int]]:
     """(recording, first sample) of ``count`` segments, spread over the recordings.
 
     Silent stretches are passed over. Raises DataError if no recording is long enough.
     """
-    length = round(SEGMENT_S * SAMPLE_RATE)
+    length = round(seconds * SAMPLE_RATE)
     long_enough = [i for i, audio in enumerate(recordings) if len(audio) >= length]
     if not long_enough:
-        raise DataError(f"no test recording lasts {SEGMENT_S:g} s; prepare longer ones")
+        raise DataError(f"no test recording lasts {seconds:g} s; prepare longer ones")
     chosen = []
     for number in range(count):
         index = long_enough[number % len(long_enough)]
@@ -93,11 +96,25 @@ def _sounding_share(audio: Samples) -> float:
     return float((np.square(frames).mean(axis=1) > 1e-4).mean())
 
 
-def translate(bundle: Bundle, backend: Backend, audio: Samples, target: str, seed: int) -> Samples:
-    """(time,) float32 at 16 kHz in, as much out, in time with it; as ``umt translate`` does."""
+def translate(
+    bundle: Bundle,
+    backend: Backend,
+    audio: Samples,
+    target: str,
+    seed: int,
+    progress: Callable[[], None] = lambda: None,
+) -> Samples:
+    """(time,) float32 at 16 kHz in, as much out, in time with it; as ``umt translate`` does.
+
+    progress: called after each second, and after what is left of one.
+    """
     controls = Controls(domain=bundle.domain_index(target))
     with Chain(bundle, backend, seed=seed, controls=controls) as chain:
-        out = np.concatenate([chain.process(audio), chain.flush()])
+        given = []
+        for start in range(0, len(audio), SAMPLE_RATE):
+            given.append(chain.process(audio[start : start + SAMPLE_RATE]))
+            progress()
+        out = np.concatenate([*given, chain.flush()])
         return out[chain.delay_samples :][: len(audio)]
 
 

@@ -13,6 +13,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from model.errors import DataError
+from model.loudness import sounding_rms
 from training.humanise import Played
 
 SAMPLE_RATE = 16000
@@ -24,8 +25,6 @@ PERCUSSION_CHANNEL = 9
 TAIL_S = 1.0
 PEAK = 0.95
 KNEE = 0.66
-PAUSE_FRAME_S = 0.1
-PAUSE_DB = -40.0
 TRIM_MARGIN_S = 0.25
 TRIM_DB = -60.0
 SILENCE = 1e-5
@@ -187,7 +186,7 @@ def at_loudness(sound: Samples, rate: int = SAMPLE_RATE) -> Samples:
     Peaks that would pass 0.95 are bent, never cut. Raises DataError if the sound is silent.
     """
     centred = sound - np.float32(sound.mean(dtype=np.float64) if len(sound) else 0.0)
-    level = _sounding_rms(centred, round(PAUSE_FRAME_S * rate))
+    level = sounding_rms(centred, rate)
     if level < SILENCE:
         raise DataError("the sound is silent; leave it out")
     scaled: Samples = centred * np.float32(10.0 ** (LOUDNESS_DB / 20.0) / level)
@@ -195,15 +194,6 @@ def at_loudness(sound: Samples, rate: int = SAMPLE_RATE) -> Samples:
     bent = KNEE + (PEAK - KNEE) * np.tanh((np.abs(scaled[over]) - KNEE) / (PEAK - KNEE))
     scaled[over] = np.sign(scaled[over]) * bent
     return scaled
-
-
-def _sounding_rms(sound: Samples, frame: int) -> float:
-    """RMS over the frames within 40 dB of the loudest one: rests must not make music louder."""
-    padded = np.pad(sound, (0, -len(sound) % frame)).reshape(-1, frame)
-    power = np.square(padded).mean(axis=1, dtype=np.float64)
-    if len(power) == 0:
-        return 0.0
-    return float(np.sqrt(power[power >= power.max() * 10.0 ** (PAUSE_DB / 10.0)].mean()))
 
 
 def trimmed(sound: Samples, rate: int = SAMPLE_RATE) -> Samples:

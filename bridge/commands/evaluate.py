@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from bridge.commands import evaluate_probe, evaluate_recognition, evaluate_translation
+from bridge.commands import (
+    evaluate_blend,
+    evaluate_endurance,
+    evaluate_pitch,
+    evaluate_probe,
+    evaluate_recognition,
+    evaluate_translation,
+)
 from bridge.commands.extras import needs
 from bridge.commands.options import SCORED_S, BundleOption, DataDirOption, JsonOption
 from bridge.console import say
@@ -17,6 +24,9 @@ app = typer.Typer(help="Measure how good a bundle is.", no_args_is_help=True)
 app.command("translation", epilog=evaluate_translation.EPILOG)(evaluate_translation.translation)
 app.command("recognition", epilog=evaluate_recognition.EPILOG)(evaluate_recognition.recognition)
 app.command("probe", epilog=evaluate_probe.EPILOG)(evaluate_probe.probe)
+app.command("endurance", epilog=evaluate_endurance.EPILOG)(evaluate_endurance.endurance)
+app.command("pitch", epilog=evaluate_pitch.EPILOG)(evaluate_pitch.pitch)
+app.command("blend", epilog=evaluate_blend.EPILOG)(evaluate_blend.blend)
 
 
 @app.command(epilog="Example: umt eval nll --data-dir data --seconds 60")

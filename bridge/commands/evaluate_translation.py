@@ -92,7 +92,7 @@ def _table(rows: Sequence[PairScore]) -> Any:
 
     from evaluation.similarity import METRICS
 
-    table = Table(title="Same tune? value [chance, ceiling]")
+    table = Table(title="Same tune? value \\[chance, ceiling]")
     table.add_column("from")
     table.add_column("to")
     for name in METRICS:

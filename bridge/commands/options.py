@@ -84,6 +84,10 @@ SchedulerOption = Annotated[
         help="Of a Dask cluster that does the work, its workers seeing the same folders.",
     ),
 ]
+TargetOption = Annotated[
+    str | None,
+    typer.Option("--to", metavar="DOMAIN", help="One domain alone.  [default: each in turn]"),
+]
 DEFAULT_BACKEND = "numba-int8"
 SCORED_S = 20.0
 """Test audio of each domain that tells what int8 weights cost."""

@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from training.progress import Step
 
 
+def targets_of(network: Bundle, to: str | None) -> tuple[str, ...]:
+    """Names of the domains to play: the one asked for, by name or index, or all of them."""
+    from bridge.loading import domain_index
+
+    names = network.domain_names
+    return names if to is None else (names[domain_index(network, to)],)
+
+
 def behind_a_bar(text: str, total: int, work: Callable[[Callable[[], None]], Any]) -> Any:
     """Run ``work``, which is given what moves a bar of ``total`` steps on by one."""
     from bridge.console import note, progress_bar
