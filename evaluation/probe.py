@@ -18,6 +18,7 @@ Latents = NDArray[np.float32]
 
 STRETCH_S = 1.0
 """As long as a training segment of the paper."""
+SHORTEST_EXCERPT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,15 @@ def encoded(encoder: Encoder, pieces: Sequence[Samples]) -> list[Latents]:
 
 
 def excerpts(pieces: Sequence[Samples], seconds: float) -> list[Samples]:
-    """Up to ``seconds`` of audio in all, as much from each piece as from any other."""
-    share = round(seconds * SAMPLE_RATE / max(1, len(pieces)))
-    middle = [max(0, (len(piece) - share) // 2) for piece in pieces]
-    return [piece[start : start + share] for piece, start in zip(pieces, middle, strict=True)]
+    """Up to ``seconds`` of audio in all: the middles of pieces spread over the list.
+
+    Of each as much as of any other, and no less than ten seconds where it has them.
+    """
+    count = max(1, min(len(pieces), int(seconds / SHORTEST_EXCERPT_S)))
+    share = round(seconds * SAMPLE_RATE / count)
+    chosen = [pieces[len(pieces) * i // count] for i in range(count)] if pieces else []
+    starts = [max(0, (len(piece) - share) // 2) for piece in chosen]
+    return [piece[start : start + share] for piece, start in zip(chosen, starts, strict=True)]
 
 
 def probe(

@@ -92,11 +92,17 @@ def test_the_probe_of_an_encoder_tells_apart_what_it_lets_through() -> None:
     assert latents.shape == (SAMPLE_RATE // 80, 8)
 
 
-def test_excerpts_take_as_much_of_each_piece() -> None:
-    pieces = [np.arange(n * SAMPLE_RATE, dtype=np.float32) for n in (1, 10, 100)]
-    cut = excerpts(pieces, 9.0)
-    assert [len(one) / SAMPLE_RATE for one in cut] == [1, 3, 3]
-    assert cut[1][0] == 3.5 * SAMPLE_RATE  # From the middle.
+def test_excerpts_are_long_and_from_the_middle_of_pieces_all_over_the_list() -> None:
+    pieces = [np.full(n * SAMPLE_RATE, n, np.float32) for n in range(20, 60)]
+    cut = excerpts(pieces, 45.0)
+    assert [len(one) / SAMPLE_RATE for one in cut] == [11.25] * 4
+    assert [one[0] for one in cut] == [20, 30, 40, 50]
+    ramp = np.arange(100 * SAMPLE_RATE, dtype=np.float32)
+    (middle,) = excerpts([ramp], 20.0)
+    assert (middle[0], len(middle)) == (40 * SAMPLE_RATE, 20 * SAMPLE_RATE)
+    # What is shorter is taken whole, and nothing gives nothing.
+    assert [len(one) for one in excerpts([ramp[:100], ramp[:200]], 40.0)] == [100, 200]
+    assert excerpts([], 40.0) == []
 
 
 def test_too_little_to_learn_from_is_said() -> None:

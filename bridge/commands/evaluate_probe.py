@@ -40,7 +40,8 @@ def probe(
         ),
     ] = None,
     minutes: Annotated[
-        float, typer.Option(metavar="M", min=0.1, help="Training audio encoded of each domain.")
+        float,
+        typer.Option(metavar="M", min=0.1, help="Audio encoded of each domain, training and test."),
     ] = 5.0,
     steps: StepsOption = JUDGE_STEPS,
     seed: SeedOption = 0,
@@ -64,7 +65,7 @@ def probe(
     names = network.domain_names
     corpus = load_corpus(data_dir, names)
     train = {name: excerpts(corpus.audio(name, "train"), 60 * minutes) for name in names}
-    test = {name: corpus.audio(name, "test") for name in names}
+    test = {name: excerpts(corpus.audio(name, "test"), 60 * minutes) for name in names}
     judged = {"latents": network}
     if control is not None:
         judged["control"] = load_bundle(control)
