@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Executor, Future
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bridge.commands.extras import needs
 from model.errors import UmtError
@@ -18,7 +19,7 @@ class WorkLost(UmtError):
     """Process after process died at the same piece of work."""
 
 
-START_S = 30
+START_S = 10
 """How long a scheduler may take to answer, and to have a worker."""
 
 
@@ -29,7 +30,14 @@ def local_processes(count: int) -> Iterator[Executor]:
     Work whose process dies is given to another one, and the process is replaced.
     """
     with needs("cluster"):
-        from distributed import Client, LocalCluster
+        from distributed import Client, LocalCluster, WorkerPlugin
+
+    class Deaf(WorkerPlugin):
+        """A terminal sends Ctrl-C to every process; it is this one that ends the others."""
+
+        def setup(self, worker: Any) -> None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
     with (
         _plainly(),
         LocalCluster(
@@ -38,12 +46,13 @@ def local_processes(count: int) -> Iterator[Executor]:
             processes=True,
             # Files are streamed: no worker need ever be stopped for its memory.
             memory_limit=0,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
             env={"NUMBA_NUM_THREADS": "1"},
         ) as cluster,
         Client(cluster) as client,
     ):
+        client.register_plugin(Deaf())
         yield client.get_executor(pure=False)
 
 
@@ -94,5 +103,7 @@ def _plainly() -> Iterator[None]:
         raise WorkLost(
             "several processes died at the same work; is there memory enough for all of them?"
         ) from error
+    except CancelledError as error:
+        raise UmtError("the processes that did the work are gone; start again") from error
     finally:
         logger.setLevel(level)

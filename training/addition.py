@@ -66,6 +66,15 @@ def take_in(domain: Domain, place: Path, seed: int, report: Report) -> tuple[Rec
     return taken, warnings
 
 
+def teaching_of(bundle: Bundle) -> dict[str, float]:
+    """How the bundle's own decoders were taught to bear what a stage does, if its manifest says."""
+    told = bundle.about.get("training")
+    if not isinstance(told, dict):
+        return {}
+    names = ("microphone_share", "teacher_noise", "teacher_gain")
+    return {name: float(told[name]) for name in names if isinstance(told.get(name), int | float)}
+
+
 def lent(bundle: Bundle, source: str, domain: Domain) -> Bundle:
     """What a run of the new domain begins with: the encoder, and the decoder of ``source``."""
     return Bundle(

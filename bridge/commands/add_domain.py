@@ -85,7 +85,7 @@ def add_domain(
             metavar="X",
             min=0,
             max=1,
-            help="Share of inputs heard through a made-up microphone.  [default: 0]",
+            help="Share of inputs heard through a made-up microphone.  [default: the bundle's]",
         ),
     ] = None,
     teacher_noise: Annotated[
@@ -93,7 +93,16 @@ def add_domain(
         typer.Option(
             metavar="CODES",
             min=0,
-            help="Up to so much noise on the decoder's past, in mu-law codes.  [default: 0]",
+            help="Up to so much noise on the decoder's past, in mu-law codes.  "
+            "[default: the bundle's]",
+        ),
+    ] = None,
+    teacher_gain: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DB",
+            min=0,
+            help="The decoder's past is up to so much louder or softer.  [default: the bundle's]",
         ),
     ] = None,
     seed: Annotated[
@@ -118,6 +127,7 @@ def add_domain(
 
     with needs("train"):
         from bridge.addition import Addition, taken_in
+        from training.addition import teaching_of
         from training.parallel import joined_world
         from training.run import RunLimits
         from training.settings import TrainSettings
@@ -135,9 +145,11 @@ def add_domain(
         "learning_rate": learning_rate,
         "microphone_share": microphone_share,
         "teacher_noise": teacher_noise,
+        "teacher_gain": teacher_gain,
         "seed": seed,
     }
-    chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    chosen: dict[str, Any] = teaching_of(loaded)
+    chosen |= {key: value for key, value in given.items() if value is not None}
     asked = TrainSettings(config=loaded.config, domains=(name,), given_encoder=True, **chosen)
     folder = work or Path("runs") / name
     require_place(folder / "checkpoint.pt")
