@@ -30,7 +30,7 @@ def test_the_whole_default_bundle_is_installed(tmp_path: Path, tiny_bundle: Bund
     assert {path for pattern in patterns for path in tmp_path.glob(pattern)} >= files
 
 
-def test_the_example_performance_and_its_licence_are_installed() -> None:
-    (pattern,) = BUILT["package-data"]["bridge"]
-    names = {path.name for path in (ROOT / "bridge").glob(pattern)}
-    assert names == {"performance.flac", "LICENCE.txt"}
+def test_the_example_performance_its_licence_and_the_pages_are_installed() -> None:
+    patterns = BUILT["package-data"]["bridge"]
+    names = {path.name for pattern in patterns for path in (ROOT / "bridge").glob(pattern)}
+    assert names == {"performance.flac", "LICENCE.txt", "lineup.html"}

@@ -11,6 +11,7 @@ import typer
 from bridge.commands import (
     evaluate_blend,
     evaluate_endurance,
+    evaluate_lineup,
     evaluate_pitch,
     evaluate_probe,
     evaluate_recognition,
@@ -27,6 +28,7 @@ app.command("probe", epilog=evaluate_probe.EPILOG)(evaluate_probe.probe)
 app.command("endurance", epilog=evaluate_endurance.EPILOG)(evaluate_endurance.endurance)
 app.command("pitch", epilog=evaluate_pitch.EPILOG)(evaluate_pitch.pitch)
 app.command("blend", epilog=evaluate_blend.EPILOG)(evaluate_blend.blend)
+app.command("lineup", epilog=evaluate_lineup.EPILOG)(evaluate_lineup.lineup)
 
 
 @app.command(epilog="Example: umt eval nll --data-dir data --seconds 60")
