@@ -44,8 +44,8 @@ def _clip(lineup: str, clip: Clip) -> str:
     soundfile.write(sound, clip.audio, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     data = base64.b64encode(sound.getvalue()).decode("ascii")
     return (
-        f'<div class="clip"><audio controls preload="auto" aria-label="Lineup {lineup}, '
-        f'clip {clip.name}" src="data:audio/flac;base64,{data}"></audio>'
+        f'<div class="clip"><audio preload="auto" src="data:audio/flac;base64,{data}"></audio>'
+        f'<button type="button">Play {clip.name}</button>'
         f'<label><input type="radio" name="lineup-{lineup}" value="{clip.name}"> '
         f"{clip.name} is the original</label></div>"
     )
@@ -70,7 +70,8 @@ def read_key(path: Path) -> Key:
     page, sources, players = stored.get("page"), _texts(stored.get("sources")), {}
     for lineup, clips in _mapping(stored.get("players")).items():
         players[lineup] = _texts(clips)
-    if not isinstance(page, str) or players.keys() != sources.keys() or not all(players.values()):
+    whole = sources and players.keys() == sources.keys() and all(players.values())
+    if not isinstance(page, str) or not whole:
         raise DataError(f"{shown(path)} is not a key; umt eval lineup writes key.json")
     return Key(page, sources, players)
 

@@ -19,8 +19,8 @@ def draw_lineup(score: Score, path: Path) -> None:
     names = sorted({*score.chosen, *(name for row in score.chosen.values() for name in row)})
     counts = np.array([[score.chosen.get(s, {}).get(c, 0) for c in names] for s in names])
     side = 2.4 + 0.7 * len(names)
-    figure, axis = pyplot.subplots(figsize=(side + 1.2, side), layout="constrained")
-    image = axis.imshow(counts, vmin=0, cmap="Blues")
+    figure, axis = pyplot.subplots(figsize=(side, side), layout="constrained")
+    axis.imshow(counts, vmin=0, cmap="Blues")
     for (i, j), value in np.ndenumerate(counts):
         dark = value > counts.max() / 2
         axis.text(j, i, value, ha="center", va="center", color="white" if dark else "black")
@@ -33,6 +33,5 @@ def draw_lineup(score: Score, path: Path) -> None:
         f"({low:.0%} to {high:.0%}), chance {score.chance:.0%}",
         fontsize=9,
     )
-    figure.colorbar(image, ax=axis, label="answers")
     figure.savefig(path, dpi=110, format="png")
     pyplot.close(figure)

@@ -9,7 +9,7 @@ as authentic as the source.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
@@ -44,11 +44,22 @@ class Lineup:
     """1, 2, 3 ..."""
     source: str
     clips: tuple[Clip, ...]
+    recording: Samples
+    """The music itself, which is in none of the clips."""
 
     @property
     def right(self) -> str:
         """Name of the clip that the source domain plays."""
         return next(clip.name for clip in self.clips if clip.domain == self.source)
+
+    @property
+    def unworn(self) -> Lineup:
+        """The same with the recording itself as the right clip: the ceiling of a listener."""
+        clips = (
+            replace(clip, audio=self.recording) if clip.name == self.right else clip
+            for clip in self.clips
+        )
+        return replace(self, clips=tuple(clips))
 
 
 @dataclass(frozen=True)
@@ -111,7 +122,7 @@ def make_lineups(
             audio = translate(bundle, backend, segment.audio, names[domain], seed + number)
             clips.append(Clip(chr(ord("A") + letter), names[domain], audio))
             progress()
-        lineups.append(Lineup(str(number + 1), segment.domain, tuple(clips)))
+        lineups.append(Lineup(str(number + 1), segment.domain, tuple(clips), segment.audio))
     return lineups
 
 

@@ -129,6 +129,8 @@ def _make(
     say(f"score: umt eval lineup --score answers.json --key {shown(paths[1])}")
     say("the listener that compares mean MFCCs:")
     _say(score(guesses, key))
+    say("the same, with the recordings themselves among the translations (ceiling):")
+    _say(score(machine.answers([one.unworn for one in lineups]), key))
 
 
 def _say(result: Score) -> None:
