@@ -20,10 +20,10 @@ _HEARD_OF_EACH = 3
 
 
 class Listener:
-    """Knows the mean timbre of every domain's training audio, and nothing of the lineups' sources.
+    """Knows the timbre of every domain's training audio, and nothing of the lineups' sources.
 
-    Of each lineup it marks the clip whose mean MFCC is nearest to that of some domain, in units of
-    how much these vary within the domain.
+    Of each lineup it marks the clip whose timbre is nearest to the mean of some domain, in units of
+    how much that varies within the domain.
     """
 
     def __init__(self, training: Mapping[str, Sequence[Samples]]):
@@ -59,10 +59,14 @@ class Listener:
 
 
 def timbre(audio: Samples) -> NDArray[np.float64]:
-    """(19,) mean MFCC of (time,) float32, without the first, which is the level alone."""
+    """(38,): mean of each MFCC of (time,) float32, and how much it moves.
+
+    The mean alone takes translations for the more real: they are near the average of all music. The
+    first coefficient, which is the level, is left out.
+    """
     heard = mulaw.decode(mulaw.encode(audio)).astype(np.float64)
-    mfcc = librosa.feature.mfcc(y=heard, sr=SAMPLE_RATE, n_mfcc=_COEFFICIENTS, n_mels=40)
-    return np.asarray(mfcc[1:].mean(axis=1), dtype=np.float64)
+    mfcc = librosa.feature.mfcc(y=heard, sr=SAMPLE_RATE, n_mfcc=_COEFFICIENTS, n_mels=40)[1:]
+    return np.concatenate([mfcc.mean(axis=1), mfcc.std(axis=1)])
 
 
 def _stretches(audio: Samples) -> list[Samples]:

@@ -62,8 +62,8 @@ def lineup(
 
     The page is one HTML file that needs no network. Each lineup is a stretch of test music played
     by every domain, the source among them through its own autoencoder (paper, figure 2). Who plays
-    what is in key.json alone; listener.json has the answers of a listener that compares mean MFCCs
-    with the training audio.
+    what is in key.json alone; listener.json has the answers of a listener that compares MFCCs with
+    the training audio.
     """
     if (answers is None) != (key is None):
         raise UsageError("--score and --key go together: answers, and the key of their page")
@@ -121,13 +121,13 @@ def _make(
     machine = Listener({name: corpus.audio(name, "train") for name in corpus.names})
     guesses = machine.answers(lineups)
     key = key_of(page, lineups)
-    texts = text, key_text(key), answers_text(page, "mean MFCC", guesses)
+    texts = text, key_text(key), answers_text(page, "MFCC", guesses)
     for path, content in zip(paths, texts, strict=True):
         with new_file(path) as part:
             part.write_text(content, encoding="utf-8")
     say(f"listen: open {shown(paths[0])} in a browser")
     say(f"score: umt eval lineup --score answers.json --key {shown(paths[1])}")
-    say("the listener that compares mean MFCCs:")
+    say("the listener that compares MFCCs:")
     _say(score(guesses, key))
     say("the same, with the recordings themselves among the translations (ceiling):")
     _say(score(machine.answers([one.unworn for one in lineups]), key))
