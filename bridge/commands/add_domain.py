@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bridge.commands.extras import needs
-from bridge.commands.options import BundleOption
+from bridge.commands.options import (
+    BatchOption,
+    BundleOption,
+    SaveMinutesOption,
+    SegmentHopsOption,
+    TrainThreadsOption,
+)
 from bridge.commands.usage import UsageError
 from bridge.outputs import require_place, shown
 from model.errors import BundleError
@@ -70,12 +76,8 @@ def add_domain(
             "--work", metavar="DIR", help="Checkpoint, log and previews.  [default: runs/NAME]"
         ),
     ] = None,
-    batch: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Segments in a batch.  [default: 4]")
-    ] = None,
-    segment_hops: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Hops in a segment.  [default: 40]")
-    ] = None,
+    batch: BatchOption = None,
+    segment_hops: SegmentHopsOption = None,
     learning_rate: Annotated[
         float | None, typer.Option(metavar="X", help="Of Adam.  [default: 0.001]")
     ] = None,
@@ -108,15 +110,11 @@ def add_domain(
     seed: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="Of the batches.  [default: 0]")
     ] = None,
-    save_minutes: Annotated[
-        float, typer.Option(metavar="M", min=0, help="Between checkpoints.")
-    ] = 2.0,
+    save_minutes: SaveMinutesOption = 2.0,
     preview_minutes: Annotated[
         float, typer.Option(metavar="M", min=0, help="Between audio previews; 0 for none.")
     ] = 2.0,
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="CPU threads.  [default: torch's]")
-    ] = None,
+    threads: TrainThreadsOption = None,
 ) -> None:
     """Train a decoder of your recordings for a bundle whose encoder stays as it is, and add it.
 

@@ -109,7 +109,9 @@ def _make(
     segments = behind_a_bar(
         "cutting segments",
         each * len(network.domains),
-        lambda tick: segments_of(network, data_dir, each, seed, tick, with_ideals=False),
+        lambda tick: segments_of(
+            corpus, data_dir, network.domain_names, each, seed, tick, with_ideals=False
+        ),
     )
     opened = load_backend(backend, network)
     lineups: list[Lineup] = behind_a_bar(

@@ -60,7 +60,7 @@ def recognition(
     network = load_bundle(bundle)
     names = network.domain_names
     corpus = load_corpus(data_dir, names)
-    cut = segments_of(network, data_dir, segments, seed, lambda: None, with_ideals=False)
+    cut = segments_of(corpus, data_dir, names, segments, seed, lambda: None, with_ideals=False)
     judge = behind_a_bar(
         "training the judge",
         steps,

@@ -54,13 +54,16 @@ def translation(
     with needs("train"):
         from bridge.eval_plot import draw_translation
         from evaluation.translation import across, score_translations
+        from training.corpus import load_corpus
 
     require_places(json_path, plot_path)
     network = load_bundle(bundle)
+    names = network.domain_names
+    corpus = load_corpus(data_dir, names)
     cut = behind_a_bar(
         "cutting segments",
         len(network.domains) * segments,
-        lambda tick: segments_of(network, data_dir, segments, seed, tick, with_ideals=True),
+        lambda tick: segments_of(corpus, data_dir, names, segments, seed, tick, with_ideals=True),
     )
     rows: list[PairScore] = behind_a_bar(
         "translating",

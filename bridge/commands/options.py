@@ -88,6 +88,16 @@ TargetOption = Annotated[
     str | None,
     typer.Option("--to", metavar="DOMAIN", help="One domain alone.  [default: each in turn]"),
 ]
+BatchOption = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Segments in a batch.  [default: 4]")
+]
+SegmentHopsOption = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Hops in a segment.  [default: 40]")
+]
+SaveMinutesOption = Annotated[float, typer.Option(metavar="M", min=0, help="Between checkpoints.")]
+TrainThreadsOption = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="CPU threads.  [default: torch's]")
+]
 DEFAULT_BACKEND = "numba-int8"
 SCORED_S = 20.0
 """Test audio of each domain that tells what int8 weights cost."""

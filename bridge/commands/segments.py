@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evaluation.translation import Segment
     from model.bundle import Bundle
+    from training.corpus import Corpus
     from training.progress import Step
 
 
@@ -33,25 +34,26 @@ def behind_a_bar(text: str, total: int, work: Callable[[Callable[[], None]], Any
 
 
 def segments_of(
-    network: Bundle,
+    corpus: Corpus,
     data_dir: Path,
+    names: Sequence[str],
     count: int,
     seed: int,
     tick: Callable[[], None],
     with_ideals: bool,
 ) -> list[Segment]:
-    """The same segments for the same seed, with the ideal translations of those from scores."""
+    """The same segments for the same seed, with the ideal translations of those from scores.
+
+    corpus: of ``data_dir``, with the domains ``names``.
+    """
     import numpy as np
 
     from evaluation.translation import SEGMENT_S, Segment, starts_of
     from model.config import SAMPLE_RATE
     from training.catalogue import RECIPES
-    from training.corpus import load_corpus
     from training.ideal import ideal_translation, is_rendered
     from training.prepare import fetch_library
 
-    names = network.domain_names
-    corpus = load_corpus(data_dir, names)
     known = [name for name in names if with_ideals and name in RECIPES]
     library = fetch_library([RECIPES[name] for name in known], data_dir, _quiet) if known else None
     length = round(SEGMENT_S * SAMPLE_RATE)

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bridge.commands.extras import needs
-from bridge.commands.options import SCORED_S
+from bridge.commands.options import (
+    SCORED_S,
+    BatchOption,
+    SaveMinutesOption,
+    SegmentHopsOption,
+    TrainThreadsOption,
+)
 from bridge.commands.usage import UsageError
 from bridge.console import progress_bar, say
 from bridge.follower import follower
@@ -58,12 +64,8 @@ def train(
         list[str] | None,
         typer.Option(metavar="NAME", help="A domain; repeat for more.  [default: all prepared]"),
     ] = None,
-    batch: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Segments in a batch.  [default: 4]")
-    ] = None,
-    segment_hops: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Hops in a segment.  [default: 40]")
-    ] = None,
+    batch: BatchOption = None,
+    segment_hops: SegmentHopsOption = None,
     shared_steps: Annotated[
         int | None,
         typer.Option(metavar="N", min=0, help="Steps with one decoder for all.  [default: 0]"),
@@ -111,15 +113,11 @@ def train(
     seed: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="Of weights and batches.  [default: 0]")
     ] = None,
-    save_minutes: Annotated[
-        float, typer.Option(metavar="M", min=0, help="Between checkpoints.")
-    ] = 2.0,
+    save_minutes: SaveMinutesOption = 2.0,
     preview_minutes: Annotated[
         float, typer.Option(metavar="M", min=0, help="Between audio previews; 0 for none.")
     ] = 20.0,
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="CPU threads.  [default: torch's]")
-    ] = None,
+    threads: TrainThreadsOption = None,
 ) -> None:
     """Train the encoder and one decoder per domain; Ctrl-C saves and stops.
 
