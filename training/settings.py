@@ -24,7 +24,7 @@ class TrainSettings:
     learning_rate: float = 1e-3
     cooldown: float = 0.4
     """Share of the steps, at the end, over which the learning rate falls to zero."""
-    confusion_weight: float = 1e-2
+    confusion_weight: float = 1.0
     """Lambda of loss (1)."""
     content_weight: float = 0.0
     """Weight of the semitone guess, a teacher that the paper does not have (training.content)."""

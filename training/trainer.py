@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from model.errors import TrainingError
 from training.batches import Batch
 from training.content import content, semitones
-from training.losses import autoencoding, classification, reconstruction
+from training.losses import autoencoding, classification, evenness, reconstruction
 from training.networks import MovingAverage, Networks, accent_of, without_accent
 from training.optimiser import Taught
 from training.parallel import World
@@ -85,8 +85,8 @@ class Trainer:
         self._descend(guess_loss, [self._confusion])
 
         loss = self._reconstruction(batch, latents)
-        confused = classification(self.networks.confusion(latents), domain)
-        total = autoencoding(loss, confused, self.settings.confusion_weight)
+        told = evenness(self.networks.confusion(latents))
+        total = autoencoding(loss, told, self.settings.confusion_weight)
         taught = [self._encoder, *self._speaking()]
         content_loss = torch.zeros(())
         if self.settings.content_weight:
