@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -73,9 +74,29 @@ def _reference_decoder(config: ModelConfig, weights: Weights, _threads: int) -> 
     return ReferenceDecoder(config, weights)
 
 
+def _triton_encoder(config: ModelConfig, weights: Weights, _threads: int) -> Encoder:
+    return _triton().TritonEncoder(config, weights)
+
+
+def _triton_decoder(config: ModelConfig, weights: Weights, _threads: int) -> Decoder:
+    return _triton().TritonDecoder(config, weights)
+
+
+def _triton() -> Any:
+    """The GPU backend, which only who asks for it needs to have installed."""
+    try:
+        return import_module("triton_kernels.backend")
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"the triton backend needs torch and triton ({error}); pip install 'umt-live[gpu]', "
+            f"or use --backend {DEFAULT_BACKEND}"
+        ) from error
+
+
 _MAKERS: dict[str, _Maker] = {
     "numba-int8": _numba("int8"),
     "numba-float32": _numba("float32"),
+    "triton": (_triton_encoder, _triton_decoder),
     "reference": (_reference_encoder, _reference_decoder),
 }
 
@@ -86,14 +107,14 @@ def open_backend(name: str, bundle: Bundle, threads: int = 1) -> Backend:
     """Lay a bundle's weights out for a backend.
 
     threads: that may work on one stream. Two encode together; they sample together only where that
-    pays, and otherwise take a decoder each while a crossfade has two. The reference has one.
-    Raises BackendUnavailable, listing the names, if there is none of this name; ConfigError if it
-    cannot have so many threads.
+    pays, and otherwise take a decoder each while a crossfade has two. Only numba's backends have
+    two. Raises BackendUnavailable, listing the names, if there is none of this name, or it cannot
+    run here; ConfigError if it cannot have so many threads.
     """
     if name not in _MAKERS:
         raise BackendUnavailable(f"no backend {name!r}; choose one of {', '.join(BACKENDS)}")
-    if name == "reference" and threads > 1:
-        raise ConfigError(f"the reference backend has one thread, got {threads}; use one")
+    if not name.startswith("numba") and threads > 1:
+        raise ConfigError(f"the {name} backend has one thread, got {threads}; use one")
     make_encoder, make_decoder = _MAKERS[name]
     wide = bundle.config.decoder.residual_channels >= SHARED_CHANNELS
     sampling = threads if wide else 1

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from model.checks import require_samples, require_temperature
 from model.config import LEVELS, DecoderConfig, ModelConfig
-from model.errors import ConfigError, ShapeError
+from model.errors import ConfigError
 from model.interface import Codes, Latents
 from model.weights import Weights
 from numba_kernels.decoder import (
@@ -29,7 +30,6 @@ from realtime.partner import run_together
 from realtime.state import copied, kernel_input, restored
 
 WEIGHT_TYPES = ("int8", "float32")
-MIN_TEMPERATURE = 1e-3
 
 _STATE = ("queues", "cursor")
 _NO_SCORES = np.empty((0, LEVELS), np.float32)
@@ -108,13 +108,13 @@ class NumbaDecoder:
     ) -> NDArray[np.float32]:
         """Logits of every code given the true ones; see ``model.interface.Decoder``."""
         scores = np.empty((len(codes), LEVELS), np.float32)
-        self._check("codes", codes, np.uint8, latents)
+        require_samples(self.config, "codes", codes, np.uint8, latents)
         self._run(latents, codes, state, SCORE, scores=scores)
         return scores
 
     def prime(self, latents: Latents, codes: Codes, state: DecoderState) -> None:
         """Advance ``state`` over known codes; see ``model.interface.Decoder``."""
-        self._check("codes", codes, np.uint8, latents)
+        require_samples(self.config, "codes", codes, np.uint8, latents)
         self._run(latents, codes, state, PRIME)
 
     def generate(
@@ -128,9 +128,8 @@ class NumbaDecoder:
 
         Raises ConfigError if the temperature is below 0.001.
         """
-        self._check("uniforms", uniforms, np.float32, latents)
-        if not temperature >= MIN_TEMPERATURE:
-            raise ConfigError(f"temperature must be at least {MIN_TEMPERATURE}, got {temperature}")
+        require_samples(self.config, "uniforms", uniforms, np.float32, latents)
+        require_temperature(temperature)
         codes = np.empty(len(uniforms), np.uint8)
         self._run(latents, codes, state, SAMPLE, uniforms=uniforms, temperature=temperature)
         return codes
@@ -157,17 +156,3 @@ class NumbaDecoder:
             )  # fmt: skip
 
         run_together(work, state.buffers.turns, self.threads if task == SAMPLE else 1)
-
-    def _check(self, name: str, samples: NDArray[Any], dtype: DTypeLike, latents: Latents) -> None:
-        channels = self.config.latent_channels
-        if latents.ndim != 2 or latents.shape[1] != channels or latents.dtype != np.float32:
-            raise ShapeError(
-                f"latents must be (frames, {channels}) float32, "
-                f"got {latents.shape} {latents.dtype}; one row a hop, from this bundle's encoder"
-            )
-        expected = len(latents) * self.config.hop_samples
-        if samples.shape != (expected,) or samples.dtype != dtype:
-            raise ShapeError(
-                f"{name} must be ({expected},) {np.dtype(dtype)} for {len(latents)} latents, "
-                f"got {samples.shape} {samples.dtype}; give {self.config.hop_samples} a latent"
-            )

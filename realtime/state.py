@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from model.errors import ShapeError
+from model.checks import require_saved
 from numba_kernels.pack import aligned
 
 Buffers = TypeVar("Buffers", bound=tuple[Any, ...])
@@ -29,16 +29,10 @@ def restored(
     buffers: tuple[Any, ...], names: Iterable[str], arrays: Mapping[str, NDArray[Any]]
 ) -> None:
     """Write saved arrays back, all or none. Raises ShapeError if one is missing or differs."""
-    pairs = [(name, getattr(buffers, name), arrays.get(name)) for name in names]
-    for name, buffer, array in pairs:
-        if array is None or (array.shape, array.dtype) != (buffer.shape, buffer.dtype):
-            held = "nothing" if array is None else f"{array.shape} {array.dtype}"
-            raise ShapeError(
-                f"state {name!r} must be {buffer.shape} {buffer.dtype}, got {held}; "
-                "it was saved by another network or backend"
-            )
-    for _, buffer, array in pairs:
-        buffer[...] = array
+    own = {name: getattr(buffers, name) for name in names}
+    require_saved(own, arrays)
+    for name, buffer in own.items():
+        buffer[...] = arrays[name]
 
 
 def kernel_input(array: NDArray[Any]) -> NDArray[Any]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from model.checks import require_audio
 from model.config import EncoderConfig, ModelConfig
-from model.errors import ShapeError
 from model.interface import Latents
 from model.weights import Weights
 from numba_kernels.encoder import (
@@ -95,11 +95,7 @@ class StreamEncoder:
 
         Raises ShapeError unless audio is one-dimensional float32.
         """
-        if audio.ndim != 1 or audio.dtype != np.float32:
-            raise ShapeError(
-                f"audio must be (time,) float32, got {audio.shape} {audio.dtype}; "
-                "mix to mono and convert first"
-            )
+        require_audio(audio)
         hop, channels = self.config.hop_samples, self.config.latent_channels
         heard = int(state.buffers.cursor[0])
         frames = self._frames(heard + audio.size) - self._frames(heard)

@@ -1,4 +1,5 @@
-"""Compiles the GPU kernels for devices that are not here, and reads what the compiler made of them."""
+"""Compiles the GPU kernels for devices that are not here, and reads what the compiler made of
+them."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ from typing import Any
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+
+from triton_kernels.samplers import ALL_REGISTERS, OPTIONS
 
 A100 = GPUTarget("cuda", 80, 32)
 H100 = GPUTarget("cuda", 90, 32)
@@ -33,7 +36,17 @@ _TYPES = {
     "totals": "*u64",
     "sharpness": "fp32",
 }
-_MATRICES = {"embedding", "past", "current", "residual", "skip", "hidden", "logits", "dilated", "mix"}
+_MATRICES = {
+    "embedding",
+    "past",
+    "current",
+    "residual",
+    "skip",
+    "hidden",
+    "logits",
+    "dilated",
+    "mix",
+}
 _INTEGERS = {
     "streams", "samples", "time", "hop", "first_tag", "condition_stride", "condition_width",
     "queue_stride", "dilation",
@@ -74,7 +87,10 @@ def compiled(kernel: Any, target: GPUTarget, weights: str = "fp16", **constants:
         constexprs=constants,
         attrs={(i,): [["tt.divisibility", 16]] for i in pointers},
     )
-    built = triton.compile(source, target=target, options={"num_warps": 8, "num_stages": 1})
+    options = {**OPTIONS, "enable_fp_fusion": True}
+    if target.backend == "cuda":
+        options |= ALL_REGISTERS
+    built = triton.compile(source, target=target, options=options)
     if target.backend != "cuda":
         assembly = built.asm["amdgcn"]
         registers = int(re.search(r"\.vgpr_count:\s+(\d+)", assembly)[1])

@@ -20,6 +20,7 @@ import numpy as np
 from triton.runtime import interpreter
 
 Place = tuple[int, int, int]
+Launch = Callable[[Any, dict[str, Any], tuple[int, ...]], None]
 
 
 class Stuck(RuntimeError):
@@ -42,8 +43,7 @@ class _Schedule:
         self._left = self._patience
         self._turns = {place: threading.Event() for place in programs}
         threads = [
-            threading.Thread(target=self._live, args=item, daemon=True)
-            for item in programs.items()
+            threading.Thread(target=self._live, args=item, daemon=True) for item in programs.items()
         ]
         self._over = threading.Event()
         for thread in threads:
@@ -70,7 +70,9 @@ class _Schedule:
 
     def arrives_first(self, words: Any) -> Any:
         """Which words of a store arrive before the others."""
-        return np.array([self._random.random() < 0.5 for _ in range(words.size)]).reshape(words.shape)
+        return np.array([self._random.random() < 0.5 for _ in range(words.size)]).reshape(
+            words.shape
+        )
 
     def _live(self, place: Place, program: Callable[[], None]) -> None:
         self._wait(place, self._turns[place])
@@ -109,12 +111,21 @@ def concurrent_grid(seed: int, patience: int = 200_000) -> Iterator[None]:
         schedule.change()
         return load(self, pointers, mask, sem, scope)
 
-    def atomic_store(self: Any, pointers: Any, values: Any, mask: Any, sem: Any, scope: Any) -> None:
+    def atomic_store(
+        self: Any, pointers: Any, values: Any, mask: Any, sem: Any, scope: Any
+    ) -> None:
         schedule.change()
         given = np.ones(pointers.data.shape, bool) if mask is None else mask.data
         early = schedule.arrives_first(given)
         for part in (given & early, given & ~early):
-            store(self, pointers, values, interpreter.TensorHandle(part, interpreter.tl.int1), sem, scope)
+            store(
+                self,
+                pointers,
+                values,
+                interpreter.TensorHandle(part, interpreter.tl.int1),
+                sem,
+                scope,
+            )
             schedule.change()
 
     def launch(executor: Any, arguments: dict[str, Any], grid: tuple[int, ...]) -> None:
@@ -135,7 +146,9 @@ def concurrent_grid(seed: int, patience: int = 200_000) -> Iterator[None]:
         yield
 
 
-def _launching(launch: Callable[[Any, dict[str, Any], tuple[int, ...]], None]) -> Callable[..., None]:
+def _launching(
+    launch: Callable[[Any, dict[str, Any], tuple[int, ...]], None],
+) -> Callable[..., None]:
     """The interpreter's own launch of a kernel, up to where it begins to run programs."""
 
     def call(executor: Any, *args: Any, **kwargs: Any) -> None:

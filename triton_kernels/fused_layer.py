@@ -19,7 +19,9 @@ def begin(embedding, skip_bias, previous, signal, total, R: tl.constexpr, S: tl.
     stream = tl.program_id(0).to(tl.int64)
     channels, skips = tl.arange(0, R), tl.arange(0, S)
     code = tl.load(previous + stream)
-    tl.store(signal + stream * R + channels, tl.load(embedding + code * R + channels).to(tl.float32))
+    tl.store(
+        signal + stream * R + channels, tl.load(embedding + code * R + channels).to(tl.float32)
+    )
     tl.store(total + stream * S + skips, tl.load(skip_bias + skips))
 
 
@@ -120,8 +122,8 @@ def finish(
 ):
     """Head, code and next embedding of one sample. Grid: one program a stream.
 
-    conditions: at the head's place in those of the first stream. sharpness: (1,) float32, in memory so
-    that a captured launch can be given another. The rest as in ``persistent``.
+    conditions: at the head's place in those of the first stream. sharpness: (1,) float32, in memory
+    so that a captured launch can be given another. The rest as in ``persistent``.
     """
     stream = tl.program_id(0).to(tl.int64)
     channels, skips = tl.arange(0, R), tl.arange(0, S)
@@ -143,7 +145,9 @@ def finish(
     if TASK != SAMPLE:
         code = tl.load(codes + place).to(tl.int32)
     tl.store(previous + stream, code)
-    tl.store(signal + stream * R + channels, tl.load(embedding + code * R + channels).to(tl.float32))
+    tl.store(
+        signal + stream * R + channels, tl.load(embedding + code * R + channels).to(tl.float32)
+    )
     tl.store(total + stream * S + skips, tl.load(skip_bias + skips))
 
 

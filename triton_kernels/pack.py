@@ -27,7 +27,9 @@ class Widths(NamedTuple):
     @classmethod
     def of(cls, config: DecoderConfig) -> Widths:
         """The widths that a network's channels are padded to."""
-        return cls(*map(padded, (config.residual_channels, config.skip_channels, config.head_channels)))
+        return cls(
+            *map(padded, (config.residual_channels, config.skip_channels, config.head_channels))
+        )
 
 
 def padded(channels: int) -> int:
@@ -64,7 +66,8 @@ class DecoderWeights(NamedTuple):
     """(layers * 2R + H,) float32: theirs."""
 
     def conditions(self, latents: Tensor) -> Tensor:
-        """(..., latent_channels) float32 to (..., layers * 2R + H): what a hop adds to its samples."""
+        """(..., latent_channels) float32 to (..., layers * 2R + H): what a hop adds to its
+        samples."""
         return torch.nn.functional.linear(latents, self.condition, self.condition_bias)
 
 
@@ -130,7 +133,8 @@ class Streams:
     """What a decoder remembers of its streams, on the device; every kernel leaves it alike."""
 
     queues: Tensor
-    """(streams, sum of dilations, R) float32: every layer's last inputs, as many as its dilation."""
+    """(streams, sum of dilations, R) float32: every layer's last inputs, as many as its
+    dilation."""
     previous: Tensor
     """(streams,) int32: the code before the next."""
     time: int = 0

@@ -62,8 +62,8 @@ def gate(filters, gates, FAST: tl.constexpr):
 def draw(logits, uniforms, sharpness, STREAMS: tl.constexpr):
     """The first code of each stream whose cumulative probability exceeds its uniform.
 
-    logits: (256, STREAMS) float32. uniforms: (STREAMS,). sharpness: 1 / temperature. A code that has
-    no probability is never drawn, however the sums round. Returns (STREAMS,) int32.
+    logits: (256, STREAMS) float32. uniforms: (STREAMS,). sharpness: 1 / temperature. A code that
+    has no probability is never drawn, however the sums round. Returns (STREAMS,) int32.
     """
     weights = tl.exp((logits - tl.max(logits, 0)[None, :]) * sharpness)
     # Sixteen sums of sixteen, then sixteen codes: no scan, which would cost a chain of exchanges.

@@ -2,8 +2,8 @@
 
 The program carries a stream from sample to sample: embedding, every layer, head, draw. Weights come
 from the cache (L2) at every sample, activations stay in registers, queues lie in memory that only
-this program reads and writes. Nothing is exchanged with other programs, so any number of streams runs
-on any device.
+this program reads and writes. Nothing is exchanged with other programs, so any number of streams
+runs on any device.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import triton.language as tl
 from triton_kernels.parts import LEVELS, PRIME, SAMPLE, SCORE, draw, gate, product
 
 
-@triton.jit
+# What changes from launch to launch must not make the compiler start again.
+@triton.jit(do_not_specialize=["samples", "time"])
 def persistent(
     embedding,
     past,
@@ -50,10 +51,10 @@ def persistent(
 
     Weights: as ``pack.DecoderWeights`` names them. conditions: (streams, hops, LAYERS * 2R + H)
     float32, latents' share of every gate and of the head, biases included. queues: (streams, sum of
-    dilations, R) float32. previous: (streams,) int32, the code before the first. uniforms and codes:
-    (streams, samples); codes are read to PRIME and SCORE, written to SAMPLE. scores: (streams,
-    samples, 256), written to SCORE. time: samples since the queues were zero, modulo the longest
-    dilation. Grid: one program a stream.
+    dilations, R) float32. previous: (streams,) int32, the code before the first. uniforms and
+    codes: (streams, samples); codes are read to PRIME and SCORE, written to SAMPLE. scores:
+    (streams, samples, 256), written to SCORE. time: samples since the queues were zero, modulo the
+    longest dilation. Grid: one program a stream.
     """
     stream = tl.program_id(0).to(tl.int64)
     channels = tl.arange(0, R)

@@ -1,14 +1,14 @@
 """Many programs a stream: every layer has programs of its own, whose weights stay on the chip.
 
-A layer has two programs. The *gate* program is on the critical path: current tap, gate, residual. The
-*past* program does what can be done before or after: the past tap and the latent of the next sample, the
-queue, the skip sum. One *head* program draws the codes. All of a launch run at once, for any number of
-samples, and hand vectors on through memory.
+A layer has two programs. The *gate* program is on the critical path: current tap, gate, residual.
+The *past* program does what can be done before or after: the past tap and the latent of the next
+sample, the queue, the skip sum. One *head* program draws the codes. All of a launch run at once,
+for any number of samples, and hand vectors on through memory.
 
-A value travels with its tag, the number of the sample, in one 64-bit word: who waits for it polls until
-the tags are right, and then holds the values. No flag, fence or barrier lies between two programs. A
-word is not overwritten before it has been read, for its next value follows from a code that is drawn
-after every program has passed on what it made of the last one.
+A value travels with its tag, the number of the sample, in one 64-bit word: who waits for it polls
+until the tags are right, and then holds the values. No flag, fence or barrier lies between two
+programs. A word is not overwritten before it has been read, for its next value follows from a code
+that is drawn after every program has passed on what it made of the last one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def receive(words, tag):
     return (taken & 0xFFFFFFFF).to(tl.uint32).to(tl.float32, bitcast=True)
 
 
-@triton.jit
+# What changes from launch to launch must not make the compiler start again.
+@triton.jit(do_not_specialize=["samples", "time", "first_tag"])
 def pipeline(
     embedding,
     past,
@@ -77,10 +78,10 @@ def pipeline(
 ):
     """Advance every stream by ``samples``; what ``persistent`` does, by 2 * LAYERS + 1 programs.
 
-    Grid: (2 * LAYERS + 1, groups of STREAMS streams), all resident at once. Mailboxes, uint64 words,
-    belong to this grid alone: signals (groups, LAYERS + 1, R, STREAMS), into every layer and, never
-    read, out of the last; gate_sums (groups, LAYERS, 2R, STREAMS); outs (groups, LAYERS, R,
-    STREAMS); totals (groups, LAYERS, S, STREAMS). first_tag: greater than any tag in them; the
+    Grid: (2 * LAYERS + 1, groups of STREAMS streams), all resident at once. Mailboxes, uint64
+    words, belong to this grid alone: signals (groups, LAYERS + 1, R, STREAMS), into every layer
+    and, never read, out of the last; gate_sums (groups, LAYERS, 2R, STREAMS); outs (groups, LAYERS,
+    R, STREAMS); totals (groups, LAYERS, S, STREAMS). first_tag: greater than any tag in them; the
     launch uses ``samples`` tags from there. The rest as in ``persistent``.
     """
     role = tl.program_id(0)
@@ -166,7 +167,11 @@ def pipeline(
         code = tl.load(previous + place, mask=number < streams, other=0)
         for n in tl.range(samples, num_stages=1):
             tag = first_tag + n
-            send(signals + word, tl.load(embedding + code[None, :] * R + channels).to(tl.float32), tag)
+            send(
+                signals + word,
+                tl.load(embedding + code[None, :] * R + channels).to(tl.float32),
+                tag,
+            )
             total = receive(totals + (LAYERS - 1) * S * STREAMS + skips * STREAMS + columns, tag)
             if TASK != PRIME:
                 frame = frames + (n // hop).to(tl.int64) * width + LAYERS * 2 * R

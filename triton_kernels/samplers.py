@@ -23,8 +23,8 @@ from triton_kernels.pipeline import pipeline
 TASKS = (SCORE.value, PRIME.value, SAMPLE.value)
 LAST_TAG = 2**31 - 1
 OPTIONS = {"num_warps": 8, "num_stages": 1}
-"""Of every launch. Four warps spill registers; and with more stages the compiler fetches ahead what a
-wait or a barrier should come before."""
+"""Of every launch. Four warps spill registers; and with more stages the compiler fetches ahead what
+a wait or a barrier should come before."""
 ALL_REGISTERS = {"maxnreg": 255}
 """As many as eight warps can have, where nothing else shares the processor; NVIDIA only."""
 
@@ -169,7 +169,8 @@ class Pipeline(Sampler):
         """
         if groups > self._groups or self._tag + samples > LAST_TAG:
             layers, (residual, skip, _) = self.layers, self.widths
-            rows = ((layers + 1) * residual, layers * 2 * residual, layers * residual, layers * skip)
+            vectors = [2 * residual, residual, skip]
+            rows = [(layers + 1) * residual, *(layers * width for width in vectors)]
             self._mailboxes = tuple(
                 torch.zeros(groups * count * self.STREAMS, dtype=torch.int64, device=device).view(
                     torch.uint64
@@ -221,7 +222,8 @@ class FusedLayers(Sampler):
 
 
 class _Desk:
-    """Where a hop of one kind of call is worked on: buffers that stay, so that a graph can be kept."""
+    """Where a hop of one kind of call is worked on: buffers that stay, so that a graph can be
+    kept."""
 
     STREAMS = 16
     """Streams a program carries through a layer."""

@@ -1,0 +1,317 @@
+"""Encoder and decoder on a GPU, behind the protocols of ``model.interface``.
+
+Numpy in, numpy out: each call packs what it sends into one pinned buffer, and fetches one result.
+Under Triton's interpreter (TRITON_INTERPRET=1) everything runs on the CPU, slowly, and needs no
+GPU.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model import mulaw
+from model.checks import require_audio, require_samples, require_saved, require_temperature
+from model.config import LEVELS, EncoderConfig, ModelConfig
+from model.errors import BackendUnavailable
+from model.interface import Codes, Latents
+from model.weights import Weights
+from triton_kernels.choice import choose, known_device
+from triton_kernels.pack import DecoderWeights, Streams, pack_decoder, padded
+from triton_kernels.parts import PRIME, SAMPLE, SCORE
+from triton_kernels.samplers import OPTIONS, SAMPLERS, Call, Sampler
+from triton_kernels.stream_encoder import encoder_front, encoder_latent, encoder_layer
+
+ENCODER_CHUNK = 1024
+"""Samples the encoder takes at once; longer blocks go in parts."""
+_ROWS = 32
+_WRAP = 1 << 30
+"""Time as kernels count it begins anew after so many samples, a multiple of every ring's size."""
+_EMPTY = np.empty(0, np.float32)
+
+
+def is_interpreted() -> bool:
+    """Whether Triton's interpreter stands in for a GPU."""
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def find_device() -> torch.device:
+    """The device that kernels run on. Raises BackendUnavailable if there is none."""
+    if is_interpreted():
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise BackendUnavailable(
+            "the triton backend needs a GPU, and torch finds none; use --backend numba-int8 "
+            "(or set TRITON_INTERPRET=1 to try the kernels, thousands of times slower)"
+        )
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def sampler_for(
+    config: ModelConfig, weights: DecoderWeights, streams: int, name: str | None = None
+) -> Sampler:
+    """The sampler of a name, or else the one predicted to be fastest where the weights are."""
+    device = weights.embedding.device
+    fast = device.type == "cuda" and torch.version.hip is None
+    if name is not None:
+        return SAMPLERS[name](config.decoder, weights, fast)
+    if device.type == "cpu":
+        return SAMPLERS["persistent"](config.decoder, weights, fast)
+    properties = torch.cuda.get_device_properties(device)
+    shared = getattr(properties, "shared_memory_per_block_optin", 65_536)
+    known = known_device(properties.name, properties.multi_processor_count, shared)
+    kind = choose(config.decoder, streams, known)
+    if kind.name == "pipeline" and not fast:
+        # Its hand-off has not been compiled for, or thought through on, other makers' devices.
+        kind = SAMPLERS["persistent"]
+    return kind(config.decoder, weights, fast)
+
+
+@dataclass
+class DecoderState:
+    """What a decoder remembers of one stream, on the device."""
+
+    streams: Streams
+
+    def copy(self) -> DecoderState:
+        """An independent state that continues from the same moment."""
+        return DecoderState(self.streams.copy())
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Copies of the arrays that ``restore`` takes back."""
+        return {
+            "queues": self.streams.queues.cpu().numpy().copy(),
+            "previous": self.streams.previous.cpu().numpy().copy(),
+            "time": np.array([self.streams.time], np.int64),
+        }
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Continue from where ``arrays`` was taken. Raises ShapeError if they do not fit."""
+        require_saved(self.arrays(), arrays)
+        self.streams.queues.copy_(torch.from_numpy(arrays["queues"]))
+        self.streams.previous.copy_(torch.from_numpy(arrays["previous"]))
+        self.streams.time = int(arrays["time"][0])
+
+
+class TritonDecoder:
+    """One domain's autoregressive WaveNet on a GPU. N calls equal one long call bit for bit."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: Weights,
+        dtype: torch.dtype = torch.float16,
+        sampler: str | None = None,
+    ) -> None:
+        """weights: by name, as ``model.weights.decoder_shapes`` lists them.
+
+        sampler: one of ``samplers.SAMPLERS``, or None to choose by device and shape.
+        Raises BackendUnavailable if there is no GPU.
+        """
+        self.config = config
+        self._device = find_device()
+        self._weights = pack_decoder(config.decoder, weights, dtype, self._device)
+        self._sampler = sampler_for(config, self._weights, 1, sampler)
+
+    @property
+    def sampler(self) -> str:
+        """The sampler in use, by name."""
+        return self._sampler.name
+
+    def initial_state(self) -> DecoderState:
+        """A state with no past: zero queues, and silence as the previous code."""
+        return DecoderState(Streams.at_rest(self.config.decoder, 1, self._device))
+
+    def teacher_force(
+        self, latents: Latents, codes: Codes, state: DecoderState
+    ) -> NDArray[np.float32]:
+        """Logits of every code given the true ones; see ``model.interface.Decoder``."""
+        require_samples(self.config, "codes", codes, np.uint8, latents)
+        return self._run(SCORE.value, latents, codes, _EMPTY, state).scores[0].cpu().numpy()
+
+    def prime(self, latents: Latents, codes: Codes, state: DecoderState) -> None:
+        """Advance ``state`` over known codes; see ``model.interface.Decoder``."""
+        require_samples(self.config, "codes", codes, np.uint8, latents)
+        self._run(PRIME.value, latents, codes, _EMPTY, state)
+
+    def generate(
+        self,
+        latents: Latents,
+        uniforms: NDArray[np.float32],
+        state: DecoderState,
+        temperature: float = 1.0,
+    ) -> Codes:
+        """Sample one code for each uniform; see ``model.interface.Decoder``.
+
+        Raises ConfigError if the temperature is below 0.001.
+        """
+        require_samples(self.config, "uniforms", uniforms, np.float32, latents)
+        require_temperature(temperature)
+        empty = np.empty(len(uniforms), np.uint8)
+        call = self._run(SAMPLE.value, latents, empty, uniforms, state, 1.0 / temperature)
+        return call.codes[0].cpu().numpy()
+
+    def _run(
+        self,
+        task: int,
+        latents: Latents,
+        codes: Codes,
+        uniforms: NDArray[np.float32],
+        state: DecoderState,
+        sharpness: float = 1.0,
+    ) -> Call:
+        sent = on_device(np.concatenate([latents.ravel(), uniforms]), self._device)
+        known, lots = sent.split([latents.size, uniforms.size])
+        scored = len(codes) if task == SCORE.value else 0
+        call = Call(
+            task=task,
+            conditions=self._weights.conditions(known.view(1, *latents.shape)),
+            hop=self.config.hop_samples,
+            codes=(
+                torch.empty(1, len(codes), dtype=torch.uint8, device=self._device)
+                if task == SAMPLE.value
+                else on_device(codes, self._device)[None]
+            ),
+            uniforms=lots[None],
+            scores=torch.empty(1, scored, LEVELS, device=self._device),
+            sharpness=sharpness,
+        )
+        self._sampler.run(call, state.streams)
+        return call
+
+
+@dataclass
+class EncoderState:
+    """What an encoder remembers of one stream, on the device: a ring for what each layer hears."""
+
+    levels: Tensor
+    """(size,) float32 mu-law levels."""
+    rings: list[Tensor]
+    """(size, C) float32: the input of every layer, then the last one's output."""
+    time: int = 0
+    """Samples heard."""
+
+    def copy(self) -> EncoderState:
+        """An independent state that continues from the same moment."""
+        return EncoderState(self.levels.clone(), [one.clone() for one in self.rings], self.time)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Copies of the arrays that ``restore`` takes back."""
+        rings = {f"ring{i}": one.cpu().numpy().copy() for i, one in enumerate(self.rings)}
+        levels = self.levels.cpu().numpy().copy()
+        return {"levels": levels, **rings, "time": np.array([self.time], np.int64)}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Continue from where ``arrays`` was taken. Raises ShapeError if they do not fit."""
+        require_saved(self.arrays(), arrays)
+        self.levels.copy_(torch.from_numpy(arrays["levels"]))
+        for i, ring in enumerate(self.rings):
+            ring.copy_(torch.from_numpy(arrays[f"ring{i}"]))
+        self.time = int(arrays["time"][0])
+
+
+class TritonEncoder:
+    """The shared encoder on a GPU, in float32. Any split of a signal gives the same latents."""
+
+    def __init__(self, config: ModelConfig, weights: Weights) -> None:
+        """weights: by name, as ``model.weights.encoder_shapes`` lists them.
+
+        Raises BackendUnavailable if there is no GPU.
+        """
+        self.config = config
+        self._device = find_device()
+        self._width = padded(config.encoder.channels)
+        width = self._width
+
+        def fit(name: str, *shape: int) -> Tensor:
+            larger = np.zeros(shape, np.float32)
+            given = weights[name]
+            larger[tuple(slice(length) for length in given.shape)] = given
+            return torch.from_numpy(larger).to(self._device)
+
+        self._front = fit("front.weight", 3, width), fit("front.bias", width)
+        self._layers = [
+            (
+                fit(f"layers.{i}.dilated.weight", 3, width, width),
+                fit(f"layers.{i}.dilated.bias", width),
+                fit(f"layers.{i}.mix.weight", width, width),
+                fit(f"layers.{i}.mix.bias", width),
+            )
+            for i in range(len(config.encoder.dilations))
+        ]
+        channels = config.latent_channels
+        self._latent = fit("latent.weight", channels, width), fit("latent.bias", channels)
+
+    @property
+    def delay_samples(self) -> int:
+        """Samples from the end of a hop to the moment its latent can be returned."""
+        return self.config.encoder.lookahead_samples
+
+    def initial_state(self) -> EncoderState:
+        """A state with no past: every activation before the first sample is zero."""
+        config: EncoderConfig = self.config.encoder
+        looks_back = [2, *(2 * d for d in config.dilations), self.config.hop_samples]
+        sizes = [1 << (back + ENCODER_CHUNK).bit_length() for back in looks_back]
+        rings = [torch.zeros(size, self._width, device=self._device) for size in sizes[1:]]
+        return EncoderState(torch.zeros(sizes[0], device=self._device), rings)
+
+    def encode(self, audio: NDArray[np.float32], state: EncoderState) -> Latents:
+        """Encode one block, advancing ``state`` in place; see ``model.interface.Encoder``.
+
+        Raises ShapeError unless audio is one-dimensional float32.
+        """
+        require_audio(audio)
+        levels = on_device(mulaw.companded(mulaw.encode(audio)).astype(np.float32), self._device)
+        parts = [self._encode(part, state) for part in levels.split(ENCODER_CHUNK) if len(part)]
+        channels = self.config.latent_channels
+        parts.append(torch.empty(0, channels, device=self._device))
+        return torch.cat(parts).cpu().numpy()
+
+    def _encode(self, levels: Tensor, state: EncoderState) -> Tensor:
+        samples, first = len(levels), state.time % _WRAP
+        places = torch.arange(first, first + samples, device=self._device) % len(state.levels)
+        state.levels[places] = levels
+        grid = (-(-samples // _ROWS),)
+        encoder_front[grid](
+            *self._front, state.levels, state.rings[0], first, samples,
+            len(state.levels), len(state.rings[0]), C=self._width, ROWS=_ROWS, **OPTIONS,
+        )  # fmt: skip
+        for i, dilation in enumerate(self.config.encoder.dilations):
+            heard, said = state.rings[i], state.rings[i + 1]
+            centre = 0 if self.config.encoder.causal else dilation
+            encoder_layer[grid](
+                *self._layers[i], heard, said, first, samples, dilation, centre,
+                len(heard), len(said), C=self._width, ROWS=_ROWS, **OPTIONS,
+            )  # fmt: skip
+        known = self._frames(state.time)
+        state.time += samples
+        return self._latents(known, self._frames(state.time), state.rings[-1])
+
+    def _latents(self, begin: int, end: int, ring: Tensor) -> Tensor:
+        """The latents of hops ``begin`` to ``end``."""
+        hop, channels = self.config.hop_samples, self.config.latent_channels
+        latents = torch.empty(end - begin, channels, device=self._device)
+        if end > begin:
+            first = (self.delay_samples + begin * hop) % _WRAP
+            encoder_latent[(end - begin,)](
+                *self._latent, ring, latents, first, hop, len(ring),
+                Z=padded(channels), LATENTS=channels, C=self._width, **OPTIONS,
+            )  # fmt: skip
+        return latents
+
+    def _frames(self, heard: int) -> int:
+        """Latents that are known once ``heard`` samples are."""
+        return max(heard - self.delay_samples, 0) // self.config.hop_samples
+
+
+def on_device(array: NDArray[Any], device: torch.device) -> Tensor:
+    """A copy on the device; on its way to a GPU it lies in memory that the GPU reads by itself."""
+    host = torch.from_numpy(np.array(array))
+    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host
