@@ -35,6 +35,7 @@ _TYPES = {
     "outs": "*u64",
     "totals": "*u64",
     "sharpness": "fp32",
+    "sharpness_at": "*fp32",
 }
 _MATRICES = {
     "embedding",
@@ -49,7 +50,7 @@ _MATRICES = {
 }
 _INTEGERS = {
     "streams", "samples", "time", "hop", "first_tag", "condition_stride", "condition_width",
-    "queue_stride", "dilation",
+    "queue_stride", "dilation", "first", "centre", "heard_size", "said_size",
 }  # fmt: skip
 
 

@@ -31,7 +31,8 @@ from triton_kernels.stream_encoder import encoder_front, encoder_latent, encoder
 
 ENCODER_CHUNK = 1024
 """Samples the encoder takes at once; longer blocks go in parts."""
-_ROWS = 32
+_ROWS, _PART = 16, 32
+"""Samples and channels that an encoder program has in hand."""
 _WRAP = 1 << 30
 """Time as kernels count it begins anew after so many samples, a multiple of every ring's size."""
 _EMPTY = np.empty(0, np.float32)
@@ -54,12 +55,17 @@ def find_device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
+def is_nvidia(device: torch.device) -> bool:
+    """Whether a device takes NVIDIA's instructions."""
+    return device.type == "cuda" and torch.version.hip is None
+
+
 def sampler_for(
     config: ModelConfig, weights: DecoderWeights, streams: int, name: str | None = None
 ) -> Sampler:
     """The sampler of a name, or else the one predicted to be fastest where the weights are."""
     device = weights.embedding.device
-    fast = device.type == "cuda" and torch.version.hip is None
+    fast = is_nvidia(device)
     if name is not None:
         return SAMPLERS[name](config.decoder, weights, fast)
     if device.type == "cpu":
@@ -278,17 +284,20 @@ class TritonEncoder:
         samples, first = len(levels), state.time % _WRAP
         places = torch.arange(first, first + samples, device=self._device) % len(state.levels)
         state.levels[places] = levels
-        grid = (-(-samples // _ROWS),)
+        grid, sizes = (-(-samples // _ROWS),), {"C": self._width, "ROWS": _ROWS}
+        # Three products of tf32 come to nearly one of float32; others have instructions for that.
+        precision = "tf32x3" if is_nvidia(self._device) else "ieee"
         encoder_front[grid](
             *self._front, state.levels, state.rings[0], first, samples,
-            len(state.levels), len(state.rings[0]), C=self._width, ROWS=_ROWS, **OPTIONS,
+            len(state.levels), len(state.rings[0]), **sizes, **OPTIONS,
         )  # fmt: skip
         for i, dilation in enumerate(self.config.encoder.dilations):
             heard, said = state.rings[i], state.rings[i + 1]
             centre = 0 if self.config.encoder.causal else dilation
             encoder_layer[grid](
                 *self._layers[i], heard, said, first, samples, dilation, centre,
-                len(heard), len(said), C=self._width, ROWS=_ROWS, **OPTIONS,
+                len(heard), len(said), **sizes, PART=min(_PART, self._width),
+                PRECISION=precision, **OPTIONS,
             )  # fmt: skip
         known = self._frames(state.time)
         state.time += samples

@@ -112,7 +112,7 @@ def finish(
     scores,
     samples,
     hop,
-    sharpness,
+    sharpness_at,
     condition_stride,
     condition_width,
     R: tl.constexpr,
@@ -122,8 +122,8 @@ def finish(
 ):
     """Head, code and next embedding of one sample. Grid: one program a stream.
 
-    conditions: at the head's place in those of the first stream. sharpness: (1,) float32, in memory
-    so that a captured launch can be given another. The rest as in ``persistent``.
+    conditions: at the head's place in those of the first stream. sharpness_at: (1,) float32, in
+    memory so that a captured launch can be given another. The rest as in ``persistent``.
     """
     stream = tl.program_id(0).to(tl.int64)
     channels, skips = tl.arange(0, R), tl.arange(0, S)
@@ -139,7 +139,7 @@ def finish(
             tl.store(scores + place * LEVELS + levels, outer)
         else:
             alone = tl.load(uniforms + place + tl.arange(0, 1))
-            drawn = draw(tl.reshape(outer, [LEVELS, 1]), alone, tl.load(sharpness), 1)
+            drawn = draw(tl.reshape(outer, [LEVELS, 1]), alone, tl.load(sharpness_at), 1)
             code = tl.sum(drawn, 0)
             tl.store(codes + place, code.to(tl.uint8))
     if TASK != SAMPLE:

@@ -99,7 +99,8 @@ def persistent(
             inner = tl.maximum(inner + product(hidden, rectified, H, S), 0.0)
             outer = product(logits, inner, LEVELS, H) + tl.load(logits_bias + levels)
             if TASK == SCORE:
-                tl.store(scores + n.to(tl.int64) * LEVELS + levels, outer)
+                tl.store(scores + levels, outer)
+                scores += LEVELS
             else:
                 alone = tl.load(uniforms + n + tl.arange(0, 1))
                 drawn = draw(tl.reshape(outer, [LEVELS, 1]), alone, sharpness, 1)

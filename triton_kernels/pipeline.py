@@ -167,11 +167,8 @@ def pipeline(
         code = tl.load(previous + place, mask=number < streams, other=0)
         for n in tl.range(samples, num_stages=1):
             tag = first_tag + n
-            send(
-                signals + word,
-                tl.load(embedding + code[None, :] * R + channels).to(tl.float32),
-                tag,
-            )
+            embedded = tl.load(embedding + code[None, :] * R + channels)
+            send(signals + word, embedded.to(tl.float32), tag)
             total = receive(totals + (LAYERS - 1) * S * STREAMS + skips * STREAMS + columns, tag)
             if TASK != PRIME:
                 frame = frames + (n // hop).to(tl.int64) * width + LAYERS * 2 * R

@@ -36,7 +36,7 @@ def encoder_front(
 @triton.jit(do_not_specialize=["first", "samples"])
 def encoder_layer(
     dilated, dilated_bias, mix, mix_bias, heard, said, first, samples, dilation, centre, heard_size,
-    said_size, C: tl.constexpr, ROWS: tl.constexpr,
+    said_size, C: tl.constexpr, PART: tl.constexpr, ROWS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """ReLU, dilated convolution of kernel 3, ReLU, 1x1, plus the input ``centre`` samples before.
 
@@ -47,22 +47,25 @@ def encoder_layer(
     here = (n < samples)[:, None]
     time = (first + n)[:, None]
     channels = tl.arange(0, C)[None, :]
-    # Weights are (out, in); as the right factor they are read transposed.
-    matrix = tl.arange(0, C)[:, None] + channels * C
     total = tl.zeros([ROWS, C], tl.float32) + tl.load(dilated_bias + channels)
-    for tap in tl.static_range(3):
+    # Weights are (out, in), read transposed as the right factor, a few channels at a time: all at
+    # once would fill the registers.
+    for part in tl.range(3 * (C // PART), num_stages=1):
+        tap = part // (C // PART)
+        few = (part % (C // PART)) * PART + tl.arange(0, PART)
         then = (time - (2 - tap) * dilation) & (heard_size - 1)
-        row = tl.maximum(tl.load(heard + then * C + channels, mask=here, other=0.0), 0.0)
-        weights = tl.load(dilated + tap * C * C + matrix)
-        total = tl.dot(row.to(weights.dtype), weights, acc=total, input_precision="ieee")
-    weights = tl.load(mix + matrix)
-    kept = tl.load(
-        heard + ((time - centre) & (heard_size - 1)) * C + channels, mask=here, other=0.0
-    )
-    kept += tl.load(mix_bias + channels)
-    total = tl.maximum(total, 0.0).to(weights.dtype)
-    kept = tl.dot(total, weights, acc=kept, input_precision="ieee")
-    tl.store(said + (time & (said_size - 1)) * C + channels, kept, mask=here)
+        row = tl.load(heard + then * C + few[None, :], mask=here, other=0.0)
+        weights = tl.load(dilated + tap * C * C + channels * C + few[:, None])
+        row = tl.maximum(row, 0.0).to(weights.dtype)
+        total = tl.dot(row, weights, acc=total, input_precision=PRECISION)
+    total = tl.maximum(total, 0.0).to(mix.dtype.element_ty)
+    then = (time - centre) & (heard_size - 1)
+    for part in tl.range(C // PART, num_stages=1):
+        few = (part * PART + tl.arange(0, PART))[None, :]
+        kept = tl.load(heard + then * C + few, mask=here, other=0.0) + tl.load(mix_bias + few)
+        weights = tl.load(mix + few * C + tl.arange(0, C)[:, None])
+        kept = tl.dot(total, weights, acc=kept, input_precision=PRECISION)
+        tl.store(said + (time & (said_size - 1)) * C + few, kept, mask=here)
 
 
 @triton.jit(do_not_specialize=["first"])

@@ -25,7 +25,7 @@ EXPECTED = sampled(ReferenceDecoder(CONFIG, WEIGHTS, np.float32), TAKE)
 
 
 def is_right(seed: int, patience: int = 20_000) -> bool:
-    """Whether two launches of three samples each, in an order of their own, sample the reference."""
+    """Whether two launches of three samples each, in one order, sample what the reference does."""
     ours = sampler(Pipeline, CONFIG, WEIGHTS, torch.float32)
     streams = rest(CONFIG, 1)
     with concurrent_grid(seed, patience):
@@ -49,7 +49,10 @@ FAULTS = {
         "while tl.max(tl.max(((taken >> 32).to(tl.int32) != tag)",
         "while tl.min(tl.min(((taken >> 32).to(tl.int32) != tag)",
     ),
-    "a wrong tag": ("send(signals + word, embedded", "tag += 1\n            send(signals + word, embedded"),
+    "a wrong tag": (
+        "send(signals + word, embedded",
+        "tag += 1\n            send(signals + word, embedded",
+    ),
     "a vector never sent": ("send(outs + layer * R * STREAMS + word, out, tag)", "pass"),
     "a queue overwritten early": (
         "tl.store(slot, now, mask=here)",
@@ -67,11 +70,11 @@ def test_a_planted_fault_is_caught(
 
 
 def test_a_tag_used_twice_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the last launch left behind is then taken for this one's."""
+    """What the last launch left behind is then taken for this one's first."""
     address = Pipeline._address
 
     def forgetful(self: Pipeline, groups: int, samples: int, device: torch.device) -> int:
-        self._tag = 0
+        self._tag = max(0, self._tag - 1)
         return address(self, groups, samples, device)
 
     monkeypatch.setattr(Pipeline, "_address", forgetful)

@@ -105,7 +105,8 @@ def test_calls_in_parts_equal_one_long_call(kind: type[Sampler], grid: None) -> 
     whole = run(ours, SAMPLE.value, take, rest(config, 2))
     streams = rest(config, 2)
     parts = [
-        run(ours, SAMPLE.value, take.hops(a, b), streams) for a, b in ((0, 1), (1, 1), (1, 4), (4, 6))
+        run(ours, SAMPLE.value, take.hops(a, b), streams)
+        for a, b in ((0, 1), (1, 1), (1, 4), (4, 6))
     ]
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
 

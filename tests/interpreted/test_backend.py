@@ -1,0 +1,88 @@
+"""The backend as the engine and the command line use it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from model.bundle import Bundle, load_bundle, random_bundle, save_bundle
+from model.config import profile
+from model.errors import ConfigError, ShapeError
+from realtime.backends import open_backend, rest_states, warm_up
+from tests.command_line import umt
+from triton_kernels.backend import TritonDecoder
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny bundle as it lies on disk, in float16."""
+    path = tmp_path_factory.mktemp("bundle") / "tiny"
+    config = replace(profile("tiny"), hop_samples=16)
+    save_bundle(random_bundle(config, ("one", "two"), seed=0), path)
+    return path
+
+
+def decoder(bundle: Path, sampler: str | None = None) -> tuple[Bundle, TritonDecoder]:
+    loaded = load_bundle(bundle)
+    return loaded, TritonDecoder(loaded.config, loaded.decoders["one"], sampler=sampler)
+
+
+def test_one_call_equals_many_and_a_state_can_be_saved(bundle: Path) -> None:
+    loaded, ours = decoder(bundle)
+    rng = np.random.default_rng(0)
+    latents = rng.normal(size=(3, loaded.config.latent_channels)).astype(np.float32)
+    uniforms = rng.random(3 * loaded.config.hop_samples, dtype=np.float32)
+    hop = loaded.config.hop_samples
+    whole = ours.generate(latents, uniforms, ours.initial_state(), 0.7)
+    state = ours.initial_state()
+    first = ours.generate(latents[:1], uniforms[:hop], state, 0.7)
+    saved, copy = state.arrays(), state.copy()
+    rest = ours.generate(latents[1:], uniforms[hop:], state, 0.7)
+    np.testing.assert_array_equal(np.concatenate([first, rest]), whole)
+    np.testing.assert_array_equal(ours.generate(latents[1:], uniforms[hop:], copy, 0.7), rest)
+    fresh = ours.initial_state()
+    fresh.restore(saved)
+    np.testing.assert_array_equal(ours.generate(latents[1:], uniforms[hop:], fresh, 0.7), rest)
+    with pytest.raises(ShapeError, match="state 'previous' must be"):
+        fresh.restore({**saved, "previous": np.zeros(2, np.int32)})
+
+
+def test_calls_that_cannot_be_are_refused(bundle: Path) -> None:
+    loaded, ours = decoder(bundle)
+    state, hop = ours.initial_state(), loaded.config.hop_samples
+    latents = np.zeros((1, loaded.config.latent_channels), np.float32)
+    with pytest.raises(ShapeError, match="give 16 a latent"):
+        ours.prime(latents, np.zeros(hop + 1, np.uint8), state)
+    with pytest.raises(ConfigError, match="temperature must be at least"):
+        ours.generate(latents, np.zeros(hop, np.float32), state, 0.0)
+    with pytest.raises(ConfigError, match="triton backend has one thread"):
+        open_backend("triton", loaded, threads=2)
+
+
+def test_the_engine_rests_on_it(bundle: Path) -> None:
+    backend = open_backend("triton", load_bundle(bundle))
+    warm_up(backend)
+    rest = rest_states(backend)
+    latent = backend.encoder.encode(
+        np.zeros(backend.config.hop_samples, np.float32), rest.encoder.copy()
+    )
+    np.testing.assert_allclose(latent, rest.latent, atol=1e-6)
+
+
+def test_translate_gives_the_samples_of_numba(bundle: Path, tmp_path: Path) -> None:
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(320) / 16_000)
+    soundfile.write(tmp_path / "in.wav", tone, 16_000)
+    written = {}
+    for backend in ("triton", "numba-float32"):
+        out = tmp_path / f"{backend}.wav"
+        umt(
+            "translate", tmp_path / "in.wav", out, "--to", "two", "--bundle", bundle,
+            "--backend", backend, "--seed", "3",
+        )  # fmt: skip
+        written[backend] = soundfile.read(out, dtype="int16")[0]
+    assert np.abs(written["numba-float32"]).max() > 1_000
+    np.testing.assert_array_equal(written["triton"], written["numba-float32"])
