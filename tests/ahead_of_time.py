@@ -88,9 +88,7 @@ def compiled(kernel: Any, target: GPUTarget, weights: str = "fp16", **constants:
         constexprs=constants,
         attrs={(i,): [["tt.divisibility", 16]] for i in pointers},
     )
-    options = {**OPTIONS, "enable_fp_fusion": True}
-    if target.backend == "cuda":
-        options |= ALL_REGISTERS
+    options = OPTIONS | (ALL_REGISTERS if target.backend == "cuda" else {})
     built = triton.compile(source, target=target, options=options)
     if target.backend != "cuda":
         assembly = built.asm["amdgcn"]

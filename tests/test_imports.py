@@ -14,10 +14,11 @@ ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     "model": set(),
     "numba_kernels": {"model"},
-    "realtime": {"model", "numba_kernels"},
+    "triton_kernels": {"model"},
+    "realtime": {"model", "numba_kernels", "triton_kernels"},
     "training": {"model", "numba_kernels"},
     "evaluation": {"model", "numba_kernels", "realtime"},
-    "benchmarks": {"model", "numba_kernels", "realtime"},
+    "benchmarks": {"model", "numba_kernels", "realtime", "triton_kernels"},
     # The command line is the top: it starts every other part.
     "bridge": {"model", "realtime", "training", "evaluation", "benchmarks"},
 }

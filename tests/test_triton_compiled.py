@@ -49,7 +49,7 @@ def constants(name: str, shape: tuple[int, int, int, int], fast: bool) -> dict[s
             "PART": 32,
             "ROWS": 16,
             "PRECISION": "tf32x3" if fast else "ieee",
-        },  # fmt: skip
+        },
     }[name]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +21,7 @@ from triton_kernels.pipeline import pipeline
 
 TASKS = (SCORE.value, PRIME.value, SAMPLE.value)
 LAST_TAG = 2**31 - 1
-OPTIONS = {"num_warps": 8, "num_stages": 1}
+OPTIONS = {"num_warps": 8, "num_stages": 1, "enable_fp_fusion": True}
 """Of every launch. Four warps spill registers; and with more stages the compiler fetches ahead what
 a wait or a barrier should come before."""
 ALL_REGISTERS = {"maxnreg": 255}
@@ -247,19 +246,18 @@ class _Desk:
         )
         self._signal = torch.zeros(count, residual, device=device)
         self._total = torch.zeros(count, skip, device=device)
-        self._graph: Any = None
+        self._graph: torch.cuda.CUDAGraph | None = None
 
     def play(self) -> None:
         """Do one hop, from what lies in the buffers."""
-        if self._graph is not None:
-            self._graph.replay()
-        elif self.clock.is_cuda:
-            self._capture()
-            self._graph.replay()
-        else:
+        if not self.clock.is_cuda:
             self._enqueue()
+            return
+        if self._graph is None:
+            self._graph = self._captured()
+        self._graph.replay()
 
-    def _capture(self) -> None:
+    def _captured(self) -> torch.cuda.CUDAGraph:
         kept = [self.streams.queues, self.streams.previous, self.clock]
         before = [tensor.clone() for tensor in kept]
         # Compile outside of the capture, then put back what that run has changed.
@@ -267,9 +265,10 @@ class _Desk:
         for tensor, value in zip(kept, before, strict=True):
             tensor.copy_(value)
         torch.cuda.synchronize()
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             self._enqueue()
+        return graph
 
     def _enqueue(self) -> None:
         """Launch every kernel of a hop, one after another."""
