@@ -36,4 +36,5 @@ def decode(backend: Backend, domain: int, latents: Latents, seed: int) -> Sample
     drawn = np.empty(len(latents) * hop, np.float32)
     uniforms = Uniforms(seed, hop).fill(domain, 0, drawn)
     state = rest_states(backend).decoders[domain].copy()
-    return mulaw.decode(backend.decoders[domain].generate(latents, uniforms, state))
+    warmth = backend.temperatures[domain]
+    return mulaw.decode(backend.decoders[domain].generate(latents, uniforms, state, warmth))

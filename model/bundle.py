@@ -36,6 +36,9 @@ from model.config import ModelConfig, profile
 from model.errors import BundleError, ConfigError, UnknownDomain
 from model.weights import Weights, decoder_shapes, encoder_shapes, random_weights
 
+TEMPERATURES = (0.05, 2.0)
+"""The least and the highest that a domain may be sampled at."""
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -49,8 +52,16 @@ class Domain:
     """RMS level of its training audio in dBFS."""
     licence: str = ""
     """Licence of the scores and sounds it was trained on."""
+    temperature: float = 1.0
+    """What the decoder is sampled at where the control of that name says 1."""
 
     def __post_init__(self) -> None:
+        low, high = TEMPERATURES
+        if type(self.temperature) not in (int, float) or not low <= self.temperature <= high:
+            raise BundleError(
+                f"the temperature of {self.name!r} must be {low:g} to {high:g}, "
+                f"got {self.temperature!r}"
+            )
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise BundleError(
                 f"domain name {self.name!r} must be 1 to 64 of a-z, 0-9, '-', '_', and start "

@@ -33,6 +33,8 @@ class Backend:
     encoder: Encoder
     decoders: tuple[Decoder, ...]
     """In the bundle's order."""
+    temperatures: tuple[float, ...]
+    """Of each decoder, as the bundle has it: what the control's value is multiplied by."""
     threads: int = 1
     """Threads that may work on one stream."""
 
@@ -126,6 +128,7 @@ def open_backend(name: str, bundle: Bundle, threads: int = 1) -> Backend:
             make_decoder(bundle.config, bundle.decoders[domain], sampling)
             for domain in bundle.domain_names
         ),
+        temperatures=tuple(domain.temperature for domain in bundle.domains),
         threads=threads,
     )
 

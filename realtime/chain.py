@@ -184,6 +184,7 @@ class Chain:
             self._backend.decoders,
             self._rest.decoders,
             self._rest.latent,
+            self._backend.temperatures,
             seed=self.seed,
             domain=self._controls.domain,
             primer=self._primer,

@@ -154,6 +154,7 @@ class DomainPlayer:
         decoders: Sequence[Decoder],
         rest_states: Sequence[Any],
         silence: Latents,
+        temperatures: Sequence[float],
         *,
         seed: int,
         domain: int,
@@ -162,6 +163,7 @@ class DomainPlayer:
     ):
         """Start in ``domain`` at the warm rest state; ``rest_states`` are copied, not changed.
 
+        temperatures: each domain's own, from the bundle.
         primer: the helper thread that primes incoming decoders. Without one it is done on the
         spot, and a switch begins at the very hop that asks for it: a run is then repeatable.
         threads: with two, the decoders of a crossfade play beside one another.
@@ -176,6 +178,7 @@ class DomainPlayer:
         """Hops from the request of the latest complete switch to its end, both included."""
         self.switches = 0
         self._decoders = decoders
+        self._temperatures = temperatures
         self._state = rest_states[domain].copy()
         self._history = History(config, silence)
         self._uniforms = Uniforms(seed, config.hop_samples)
@@ -197,8 +200,9 @@ class DomainPlayer:
     def play(self, latent: Latents, domain: int, temperature: float) -> NDArray[np.float32]:
         """Generate one hop, moving towards ``domain`` if that is not the one sounding.
 
-        latent: (1, latent_channels).  Returns (hop_samples,) float32 in about [-1.42, 1.42] (two
-        equal signals add up in a crossfade), valid until the next call.
+        latent: (1, latent_channels). temperature: over each domain's own. Returns (hop_samples,)
+        float32 in about [-1.42, 1.42] (two equal signals add up in a crossfade), valid until the
+        next call.
         Raises whatever priming raised on the helper thread.
         """
         self._follow(domain)
@@ -231,7 +235,8 @@ class DomainPlayer:
         place: int = 0,
     ) -> Codes:
         uniforms = self._uniforms.fill(domain, self.hop, self._drawn[place])
-        codes = self._decoders[domain].generate(latent, uniforms, state, temperature)
+        warmth = temperature * self._temperatures[domain]
+        codes = self._decoders[domain].generate(latent, uniforms, state, warmth)
         # mode="clip" writes straight into out; codes are never out of range.
         np.take(mulaw.DECODE_TABLE, codes, out=out, mode="clip")
         return codes

@@ -16,8 +16,6 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from triton_kernels.samplers import ALL_REGISTERS, OPTIONS
-
 A100 = GPUTarget("cuda", 80, 32)
 H100 = GPUTarget("cuda", 90, 32)
 MI200 = GPUTarget("hip", "gfx90a", 64)
@@ -69,7 +67,9 @@ class Compiled:
     """How many there are of each, by the first part of its name; NVIDIA only."""
 
 
-def compiled(kernel: Any, target: GPUTarget, weights: str = "fp16", **constants: Any) -> Compiled:
+def compiled(
+    kernel: Any, target: GPUTarget, options: dict[str, Any], weights: str, **constants: Any
+) -> Compiled:
     """Compile a kernel as its launcher does; weights: the type of the matrices."""
     names = kernel.arg_names
     signature, pointers = {}, []
@@ -88,7 +88,6 @@ def compiled(kernel: Any, target: GPUTarget, weights: str = "fp16", **constants:
         constexprs=constants,
         attrs={(i,): [["tt.divisibility", 16]] for i in pointers},
     )
-    options = OPTIONS | (ALL_REGISTERS if target.backend == "cuda" else {})
     built = triton.compile(source, target=target, options=options)
     if target.backend != "cuda":
         assembly = built.asm["amdgcn"]

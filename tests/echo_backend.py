@@ -124,4 +124,5 @@ def echo_backend(config: ModelConfig, gains: tuple[float, ...] = (1.0, 0.5)) -> 
         config=config,
         encoder=EchoEncoder(config),
         decoders=tuple(EchoDecoder(config, gain) for gain in gains),
+        temperatures=tuple(1.0 for _ in gains),
     )

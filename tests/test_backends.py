@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from numba_kernels import encoder as encoder_kernels
 from realtime.backends import BACKENDS, open_backend, rest_states, warm_up
 from realtime.stream_encoder import StreamEncoder
 
+CPU_BACKENDS = [name for name in BACKENDS if name != "triton"]
 NUMBA_BACKENDS = [name for name in BACKENDS if name.startswith("numba")]
 
 
@@ -23,7 +25,28 @@ def test_an_unknown_backend_is_refused_with_the_names(tiny_bundle: Bundle) -> No
         open_backend("cuda", tiny_bundle)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+def test_the_triton_backend_says_what_it_lacks(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    for name in [name for name in sys.modules if name.startswith("triton_kernels")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(BackendUnavailable, match=r"needs torch and triton .*umt-live\[gpu\]"):
+        open_backend("triton", tiny_bundle)
+
+
+def test_the_triton_backend_needs_a_gpu(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("triton")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BackendUnavailable, match="torch finds none; use --backend numba-int8"):
+        open_backend("triton", tiny_bundle)
+
+
+@pytest.mark.parametrize("name", CPU_BACKENDS)
 def test_a_backend_holds_every_domain_in_order(name: str, tiny_bundle: Bundle) -> None:
     backend = open_backend(name, tiny_bundle)
     config = tiny_bundle.config
@@ -37,7 +60,7 @@ def test_a_backend_holds_every_domain_in_order(name: str, tiny_bundle: Bundle) -
         assert np.abs(logits - expected).max() < 0.1
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", CPU_BACKENDS)
 def test_silence_changes_nothing_in_a_resting_encoder(name: str, tiny_bundle: Bundle) -> None:
     backend = open_backend(name, tiny_bundle)
     rest = rest_states(backend)

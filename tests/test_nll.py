@@ -76,7 +76,7 @@ class Constant:
 
 def score(bundle: Bundle, test: dict[str, list[np.ndarray]], seconds: float) -> list[HeldOutScore]:
     decoders = tuple(Constant(bundle.config, margin) for margin in (30.0, 40.0, 50.0))
-    backend = Backend("constant", bundle.config, Constant(bundle.config), decoders)
+    backend = Backend("constant", bundle.config, Constant(bundle.config), decoders, (1.0,) * 3)
     return held_out_nll(bundle, backend, test, seconds)
 
 

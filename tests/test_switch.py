@@ -49,7 +49,9 @@ def echo_player(
     decoders: Any = echo_backend(config, gains).decoders
     rest = [decoder.initial_state() for decoder in decoders]
     silence = np.zeros((1, HOP), np.float32)
-    player = DomainPlayer(decoders, rest, silence, seed=0, domain=0, primer=primer, threads=threads)
+    player = DomainPlayer(
+        decoders, rest, silence, (1.0,) * 3, seed=0, domain=0, primer=primer, threads=threads
+    )
     return player, decoders
 
 
@@ -113,7 +115,7 @@ def test_a_primed_decoder_continues_as_if_it_had_read_everything(
     rng, hops = np.random.default_rng(0), bundle.config.receptive_field_hops + 3
     latents = rng.normal(0, 0.5, (hops + 9, config.latent_channels)).astype(np.float32)
     rest = [decoder.initial_state() for decoder in backend.decoders]
-    player = DomainPlayer(backend.decoders, rest, latents[:1], seed=3, domain=0)
+    player = DomainPlayer(backend.decoders, rest, latents[:1], (1.0, 1.0), seed=3, domain=0)
     heard = [player.play(latents[i : i + 1], 0, 1.0).copy() for i in range(hops)]
     player.play(latents[hops : hops + 1], 1, 1.0)
     assert player._incoming is not None

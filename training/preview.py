@@ -34,7 +34,8 @@ def write_previews(
         uniforms = np.random.default_rng(seed).random(
             len(latents) * bundle.config.hop_samples, dtype=np.float32
         )
-        codes = decoder.generate(latents, uniforms, decoder.initial_state())
+        warmth = bundle.domains[bundle.domain_index(target)].temperature
+        codes = decoder.generate(latents, uniforms, decoder.initial_state(), warmth)
         for path, sound in (
             (folder / f"{source}.wav", audio),
             (folder / f"{source}-to-{target}.wav", mulaw.decode(codes)),

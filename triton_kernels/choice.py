@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from model.config import LEVELS, DecoderConfig
 from triton_kernels.pack import Widths
+from triton_kernels.pipeline import RESIDENT
 from triton_kernels.samplers import SAMPLERS, FusedLayers, Persistent, Pipeline, Sampler
 
 
@@ -92,7 +93,7 @@ def fits_pipeline(config: DecoderConfig, groups: int, device: Device) -> bool:
     residual, skip, head = Widths.of(config)
     gate = 2 * 3 * residual * residual
     past = 2 * (2 * residual * residual + skip * residual)
-    drawing = 2 * (head * skip + LEVELS * head)
+    drawing = 2 * (min(head, RESIDENT.value) * (skip + LEVELS))
     # Beside the weights, the factors of the products in hand.
     room = max(gate, past, drawing) + 12_288
     programs = (2 * len(config.dilations) + 1) * groups

@@ -18,6 +18,11 @@ import triton.language as tl
 
 from triton_kernels.parts import LEVELS, PRIME, SAMPLE, SCORE, draw, gate
 
+RESIDENT = tl.constexpr(128)
+"""Head channels whose weights still fit on the chip; those of a wider head are read at every
+sample, PART channels at a time."""
+PART = tl.constexpr(64)
+
 
 @triton.jit
 def send(words, values, tag):
@@ -161,8 +166,10 @@ def pipeline(
         levels = tl.arange(0, LEVELS)
         place = number.to(tl.int64)
         begins = tl.load(skip_bias + skips)
-        first = tl.load(hidden + inside[:, None] * S + tl.arange(0, S)[None, :])
-        last = tl.load(logits + levels[:, None] * H + inside[None, :])
+        summed = tl.arange(0, S)[None, :]
+        if H <= RESIDENT:
+            first = tl.load(hidden + inside[:, None] * S + summed)
+            last = tl.load(logits + levels[:, None] * H + inside[None, :])
         bias = tl.load(logits_bias + levels)[:, None]
         code = tl.load(previous + place, mask=number < streams, other=0)
         for n in tl.range(samples, num_stages=1):
@@ -172,11 +179,22 @@ def pipeline(
             total = receive(totals + (LAYERS - 1) * S * STREAMS + skips * STREAMS + columns, tag)
             if TASK != PRIME:
                 frame = frames + (n // hop).to(tl.int64) * width + LAYERS * 2 * R
-                inner = tl.load(frame + inside[:, None], mask=here, other=0.0)
-                typed = tl.maximum(total + begins, 0.0).to(first.dtype)
-                inner = tl.maximum(tl.dot(first, typed, acc=inner, input_precision="ieee"), 0.0)
+                typed = tl.maximum(total + begins, 0.0).to(hidden.dtype.element_ty)
                 outer = tl.zeros([LEVELS, STREAMS], tl.float32) + bias
-                outer = tl.dot(last, inner.to(last.dtype), acc=outer, input_precision="ieee")
+                if H <= RESIDENT:
+                    inner = tl.load(frame + inside[:, None], mask=here, other=0.0)
+                    inner = tl.dot(first, typed, acc=inner, input_precision="ieee")
+                    inner = tl.maximum(inner, 0.0).to(typed.dtype)
+                    outer = tl.dot(last, inner, acc=outer, input_precision="ieee")
+                else:
+                    for part in tl.range(H // PART, num_stages=1):
+                        few = part * PART + tl.arange(0, PART)
+                        inner = tl.load(frame + few[:, None], mask=here, other=0.0)
+                        weights = tl.load(hidden + few[:, None] * S + summed)
+                        inner = tl.dot(weights, typed, acc=inner, input_precision="ieee")
+                        inner = tl.maximum(inner, 0.0).to(typed.dtype)
+                        weights = tl.load(logits + levels[:, None] * H + few[None, :])
+                        outer = tl.dot(weights, inner, acc=outer, input_precision="ieee")
                 if TASK == SCORE:
                     row = (place * samples + n)[None, :] * LEVELS
                     tl.store(scores + row + levels[:, None], outer, mask=here)
