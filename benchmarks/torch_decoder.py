@@ -25,48 +25,55 @@ class TorchDecoder:
     """See ``baselines.Baseline``; eager, or compiled into kernels of its own."""
 
     def __init__(
-        self, config: ModelConfig, weights: Weights, threads: int, *, compiled: bool
+        self,
+        config: ModelConfig,
+        weights: Weights,
+        threads: int,
+        *,
+        compiled: bool,
+        device: str = "cpu",
     ) -> None:
         self.threads = threads
         self._config = config
         self._conditions = Conditions(config, weights)
-        step = _step(config, weights, _fused_product if compiled else torch.addmv)
+        self._device = device
+        step = _step(config, weights, _fused_product if compiled else torch.addmv, device)
         # The wrapper in C++ spares a call from Python for each of the generated kernels.
-        options: dict[str, Any] = {"cpp_wrapper": True}
+        options: dict[str, Any] = {"cpp_wrapper": device == "cpu"}
         self._step = (
             torch.compile(step, dynamic=False, fullgraph=True, options=options)
             if compiled
             else step
         )
-        self._dilations = torch.tensor(config.decoder.dilations)
+        self._dilations = torch.tensor(config.decoder.dilations, device=device)
         self._first = torch.cumsum(self._dilations, 0) - self._dilations
 
     def teacher_force(self, latents: Latents, codes: Codes) -> NDArray[np.float32]:
         """Logits of every code given the true ones."""
-        given = torch.from_numpy(codes.astype(np.int64)).split(1)
+        given = torch.from_numpy(codes.astype(np.int64)).to(self._device).split(1)
         uniforms = np.zeros(len(codes), np.float32)
         logits, _ = self._walk(latents, uniforms, given)
-        return logits.numpy()
+        return logits.cpu().numpy()
 
     def generate(self, latents: Latents, uniforms: NDArray[np.float32]) -> Codes:
         """One code for each uniform."""
         _, codes = self._walk(latents, uniforms, None)
-        return codes.numpy().astype(np.uint8)
+        return codes.cpu().numpy().astype(np.uint8)
 
     def _walk(
         self, latents: Latents, uniforms: NDArray[np.float32], given: Sequence[Tensor] | None
     ) -> tuple[Tensor, Tensor]:
         """Logits and next codes; the logits are kept only where codes are given."""
         hop, channels = self._config.hop_samples, self._config.decoder.residual_channels
-        draws = torch.from_numpy(uniforms).unbind()
+        draws = torch.from_numpy(uniforms).to(self._device).unbind()
         logits, codes = [], []
         with torch.inference_mode(), _threads(self.threads):
-            queues = torch.zeros(int(self._dilations.sum()), channels)
-            code = torch.tensor([SILENCE])
+            queues = torch.zeros(int(self._dilations.sum()), channels, device=self._device)
+            code = torch.tensor([SILENCE], device=self._device)
             for start in range(0, len(uniforms), hop):
                 projected = self._conditions.of(latents[start // hop])
-                conditions, head = map(torch.from_numpy, projected)
-                times = torch.arange(start, min(start + hop, len(uniforms)))
+                conditions, head = (torch.from_numpy(one).to(self._device) for one in projected)
+                times = torch.arange(start, min(start + hop, len(uniforms)), device=self._device)
                 slots = (self._first + times[:, None] % self._dilations).unbind()
                 for n in range(len(times)):
                     scores, code = self._step(
@@ -88,13 +95,14 @@ def _step(
     config: ModelConfig,
     weights: Weights,
     product: Callable[[Tensor, Tensor, Tensor], Tensor],
+    device: str,
 ) -> Step:
     """product: bias + matrix @ vector."""
     channels = config.decoder.residual_channels
     names = [f"layers.{i}" for i in range(len(config.decoder.dilations))]
 
     def tensor(array: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(np.array(array, order="C"))
+        return torch.from_numpy(np.array(array, order="C")).to(device)
 
     embedding = tensor(weights["embedding.weight"])
     past = [tensor(weights[f"{name}.past.weight"]) for name in names]

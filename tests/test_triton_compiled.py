@@ -16,7 +16,7 @@ from tests.ahead_of_time import A100, H100, MI200, SHARED_LIMIT, Compiled, compi
 from triton_kernels.fused_layer import finish, fused_layer
 from triton_kernels.persistent import persistent
 from triton_kernels.pipeline import pipeline
-from triton_kernels.samplers import ALL_REGISTERS, OPTIONS  # noqa: E402
+from triton_kernels.samplers import ALL_REGISTERS, OPTIONS
 from triton_kernels.stream_encoder import encoder_layer
 
 LIVE = (20, 64, 64, 128)

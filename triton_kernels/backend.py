@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from model.config import LEVELS, EncoderConfig, ModelConfig
 from model.errors import BackendUnavailable
 from model.interface import Codes, Latents
 from model.weights import Weights
-from triton_kernels.choice import choose, known_device
+from triton_kernels.choice import UNKNOWN, Device, choose, known_device
 from triton_kernels.pack import DecoderWeights, Streams, pack_decoder, padded
 from triton_kernels.parts import PRIME, SAMPLE, SCORE
 from triton_kernels.samplers import OPTIONS, SAMPLERS, Call, Sampler
@@ -68,16 +68,18 @@ def sampler_for(
     fast = is_nvidia(device)
     if name is not None:
         return SAMPLERS[name](config.decoder, weights, fast)
+    return choose(config.decoder, streams, known_here(device))(config.decoder, weights, fast)
+
+
+def known_here(device: torch.device) -> Device:
+    """What is known of the device, for predictions."""
     if device.type == "cpu":
-        return SAMPLERS["persistent"](config.decoder, weights, fast)
+        return replace(UNKNOWN, name="interpreter", processors=0)
     properties = torch.cuda.get_device_properties(device)
-    shared = getattr(properties, "shared_memory_per_block_optin", 65_536)
+    shared = getattr(properties, "shared_memory_per_block_optin", UNKNOWN.shared_bytes)
     known = known_device(properties.name, properties.multi_processor_count, shared)
-    kind = choose(config.decoder, streams, known)
-    if kind.name == "pipeline" and not fast:
-        # Its hand-off has not been compiled for, or thought through on, other makers' devices.
-        kind = SAMPLERS["persistent"]
-    return kind(config.decoder, weights, fast)
+    # The pipeline's hand-off was neither compiled for other makers' devices nor thought through.
+    return known if is_nvidia(device) else replace(known, shared_bytes=0)
 
 
 @dataclass

@@ -69,7 +69,7 @@ def predicted_us(name: str, config: DecoderConfig, streams: int, device: Device)
     cycle = 1e-3 / device.clock_ghz
     head = (2 * _PRODUCT_CYCLES + _DRAW_CYCLES) * cycle
     if name == Persistent.name:
-        waves = -(-streams // device.processors)
+        waves = -(-streams // max(1, device.processors))
         weights = weight_bytes(config, element=1)
         # Each weight is widened to float32, then multiplied.
         work = weights * max(2 / device.lanes, 2 / _PROCESSOR_BYTES)

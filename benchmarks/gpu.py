@@ -1,0 +1,313 @@
+"""Measures the GPU samplers on the machine's GPU: ``python -m benchmarks.gpu --json FILE``.
+
+First whether they are right, then how fast: every sampler that can run a shape with so many
+streams, beside what the model of ``triton_kernels.choice`` predicts, the floors no sampler of its
+kind can go below, and PyTorch. What the model takes from data sheets, an exchange through L2 and a
+launch of a captured graph, is measured, too. Everything takes under eight minutes; what time is
+left for is measured in the order of the shapes, and results are written as they come.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from itertools import compress
+from math import inf
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+import typer
+from rich.console import Console
+
+from benchmarks.commit import current_commit
+from benchmarks.shapes import config_of_shape
+from benchmarks.torch_decoder import TorchDecoder
+from model.config import LEVELS, SAMPLE_RATE, ModelConfig
+from model.errors import BackendUnavailable
+from model.reference import ReferenceDecoder
+from model.weights import Weights, decoder_shapes, random_weights
+from realtime.machine import describe_machine
+from triton_kernels.backend import find_device, known_here, sampler_for
+from triton_kernels.choice import Device, predicted_us, weight_bytes
+from triton_kernels.pack import Streams, pack_decoder
+from triton_kernels.parts import SAMPLE
+from triton_kernels.pipeline import receive, send
+from triton_kernels.samplers import OPTIONS, SAMPLERS, Call, FusedLayers, Persistent, Pipeline
+
+SHAPES = ("20/64/64", "20/64/128", "40/128/128", "20/32/128", "40/64/128")
+STREAMS = (1, 8, 64)
+RUNS = 5
+TEMPERATURE = 0.8
+_BASELINES = ("torch-eager", "torch-compile")
+_EXCHANGES = 20_000
+_LAUNCHES = 500
+
+console = Console()
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    json_file: Annotated[Path, typer.Option("--json", help="Where results go.")] = Path(
+        "benchmarks/results/gpu.json"
+    ),
+    shapes: Annotated[
+        list[str] | None, typer.Option("--shape", metavar="L/R/S", help="Measure these alone.")
+    ] = None,
+    streams: Annotated[
+        list[int] | None, typer.Option("--streams", metavar="N", min=1, help="Streams at once.")
+    ] = None,
+    hops: Annotated[int, typer.Option(min=1, metavar="N", help="Hops in a run.")] = 20,
+    minutes: Annotated[float, typer.Option(min=0.0, metavar="M", help="Stop after these.")] = 7.0,
+    baselines: Annotated[bool, typer.Option(help="PyTorch, eager and compiled, too.")] = True,
+) -> None:
+    """Check and time every GPU sampler.
+
+    Example: python -m benchmarks.gpu --shape 20/64/64 --streams 1 --json gpu.json
+    """
+    try:
+        device = find_device()
+    except BackendUnavailable as error:
+        console.print(f"benchmarks.gpu: {error}")
+        raise typer.Exit(1) from error
+    deadline = time.monotonic() + 60 * minutes
+    known = known_here(device)
+    report: dict[str, Any] = {
+        "commit": current_commit(),
+        "machine": describe_machine(),
+        "device": asdict(known),
+        "torch": torch.__version__,
+        "triton": triton.__version__,
+        "measured": device_figures() if device.type == "cuda" else {},
+        "results": [],
+    }
+    for shape in shapes or SHAPES:
+        config = config_of_shape(shape)
+        weights = float16_weights(config)
+        for count in streams or STREAMS:
+            for name in runnable(config, count, known):
+                if time.monotonic() > deadline:
+                    console.print("out of time; what was measured is written")
+                    return
+                row = measured(name, shape, config, weights, count, hops, known)
+                report["results"].append(row)
+                write(json_file, report)
+                show(row)
+        if baselines and device.type == "cuda":
+            report.setdefault("baselines", {})[shape] = {
+                name: baseline_rate(config, weights, compiled=name == "torch-compile")
+                for name in _BASELINES
+                if time.monotonic() < deadline
+            }
+            write(json_file, report)
+
+
+def runnable(config: ModelConfig, streams: int, device: Device) -> list[str]:
+    """Samplers that the device can run for so many streams."""
+    can = (predicted_us(name, config.decoder, streams, device) < inf for name in SAMPLERS)
+    return list(compress(SAMPLERS, can))
+
+
+def measured(
+    name: str,
+    shape: str,
+    config: ModelConfig,
+    weights: Weights,
+    streams: int,
+    hops: int,
+    device: Device,
+) -> dict[str, Any]:
+    """One sampler's row: right or wrong, rates of all streams together, prediction and floors."""
+    run = sampling(name, config, weights, streams, hops)
+    run()
+    seconds = [timed(run) for _ in range(RUNS)]
+    samples = hops * config.hop_samples
+    each = median(seconds) / samples * 1e6
+    floors = floors_us(name, config, streams, device)
+    return {
+        "shape": shape,
+        "sampler": name,
+        "dtype": "float16",
+        "streams": streams,
+        "agrees": agreement(name, config),
+        "samples_per_s": streams * samples / median(seconds),
+        "samples_per_s_min": streams * samples / max(seconds),
+        "samples_per_s_max": streams * samples / min(seconds),
+        "x_realtime": 1e6 / each / SAMPLE_RATE,
+        "us_per_sample": each,
+        "us_per_stage": each / stages(name, config),
+        "predicted_us": predicted_us(name, config.decoder, streams, device),
+        **{f"{floor}_floor_us": value for floor, value in floors.items()},
+        "fraction_of_floor": max(floors.values()) / each,
+    }
+
+
+def sampling(
+    name: str, config: ModelConfig, weights: Weights, streams: int, hops: int
+) -> Callable[[], torch.Tensor]:
+    """A call that samples ``hops`` hops of each stream, going on from the call before."""
+    device = find_device()
+    packed = pack_decoder(config.decoder, weights, torch.float16, device)
+    sampler = sampler_for(config, packed, streams, name)
+    state = Streams.at_rest(config.decoder, streams, device)
+    samples = hops * config.hop_samples
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(streams, hops, config.latent_channels, generator=generator)
+    call = Call(
+        task=SAMPLE.value,
+        conditions=packed.conditions(latents.to(device)),
+        hop=config.hop_samples,
+        codes=torch.zeros(streams, samples, dtype=torch.uint8, device=device),
+        uniforms=torch.rand(streams, samples, generator=generator).to(device),
+        scores=torch.empty(streams, 0, LEVELS, device=device),
+        sharpness=1 / TEMPERATURE,
+    )
+
+    def run() -> torch.Tensor:
+        sampler.run(call, state)
+        return call.codes
+
+    return run
+
+
+def agreement(name: str, config: ModelConfig) -> float:
+    """Share of samples that equal the reference's, float32, on a narrow network of this depth."""
+    decoder = replace(config.decoder, residual_channels=16, skip_channels=16, head_channels=16)
+    small = replace(config, decoder=decoder, hop_samples=8, latent_channels=8)
+    weights = random_weights(decoder_shapes(small), np.random.default_rng(0))
+    rng = np.random.default_rng(1)
+    latents = rng.normal(size=(2, small.latent_channels)).astype(np.float32)
+    uniforms = rng.random(2 * small.hop_samples, dtype=np.float32)
+    reference = ReferenceDecoder(small, weights, np.float32)
+    expected = reference.generate(latents, uniforms, reference.initial_state(), TEMPERATURE)
+    device = find_device()
+    packed = pack_decoder(small.decoder, weights, torch.float32, device)
+    call = Call(
+        task=SAMPLE.value,
+        conditions=packed.conditions(torch.from_numpy(latents)[None].to(device)),
+        hop=small.hop_samples,
+        codes=torch.zeros(1, len(uniforms), dtype=torch.uint8, device=device),
+        uniforms=torch.from_numpy(uniforms)[None].to(device),
+        scores=torch.empty(1, 0, LEVELS, device=device),
+        sharpness=1 / TEMPERATURE,
+    )
+    sampler_for(small, packed, 1, name).run(call, Streams.at_rest(small.decoder, 1, device))
+    return float((call.codes[0].cpu().numpy() == expected).mean())
+
+
+def stages(name: str, config: ModelConfig) -> int:
+    """Steps of one sample that wait for one another: products, or hand-offs, or launches."""
+    layers = len(config.decoder.dilations)
+    return {
+        Persistent.name: 2 * layers + 3,
+        Pipeline.name: layers + 1,
+        FusedLayers.name: layers + 2,
+    }[name]
+
+
+def floors_us(name: str, config: ModelConfig, streams: int, device: Device) -> dict[str, float]:
+    """What a sampler of this kind cannot go below, in microseconds a sample of every stream."""
+    reads = 0 if name == Pipeline.name else weight_bytes(config.decoder)
+    times = streams if name == Persistent.name else -(-streams // 16)
+    layers = len(config.decoder.dilations)
+    waits = {
+        Persistent.name: 0.0,
+        Pipeline.name: (layers + 1) * device.exchange_us,
+        FusedLayers.name: (layers + 2) * device.launch_us,
+    }
+    return {"bandwidth": reads * times / device.cache_bytes_s * 1e6, "latency": waits[name]}
+
+
+def baseline_rate(config: ModelConfig, weights: Weights, *, compiled: bool) -> float:
+    """Samples per second of one stream in PyTorch on the GPU, float32."""
+    decoder = TorchDecoder(config, weights, 1, compiled=compiled, device="cuda")
+    latents = np.zeros((1, config.latent_channels), np.float32)
+    uniforms = np.random.default_rng(0).random(64, dtype=np.float32)
+    decoder.generate(latents, uniforms[:8])
+    return len(uniforms) / timed(lambda: decoder.generate(latents, uniforms))
+
+
+def device_figures() -> dict[str, float]:
+    """What the model assumes of the device, measured: an exchange through L2, a launch in a
+    graph."""
+    words = torch.zeros(2, 32, dtype=torch.int64, device="cuda").view(torch.uint64)
+
+    def exchanges() -> None:
+        words.view(torch.int64).zero_()
+        _ping[(2,)](words, _EXCHANGES, launch_cooperative_grid=True, **OPTIONS)
+
+    exchanges()
+    counter = torch.zeros(1, device="cuda")
+    _nothing[(1,)](counter)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(_LAUNCHES):
+            _nothing[(1,)](counter)
+    graph.replay()
+    return {
+        "exchange_us": timed(exchanges) / (2 * _EXCHANGES) * 1e6,
+        "launch_us": timed(graph.replay) / _LAUNCHES * 1e6,
+    }
+
+
+@triton.jit
+def _ping(words, times):  # type: ignore[no-untyped-def]
+    """Two programs hand 32 tagged words back and forth."""
+    own = tl.program_id(0)
+    word = tl.arange(0, 32)[None, :]
+    values = tl.zeros([1, 32], tl.float32)
+    for n in tl.range(1, times + 1, num_stages=1):
+        if own == 0:
+            send(words + word, values, n)
+            values = receive(words + 32 + word, n)
+        else:
+            values = receive(words + word, n)
+            send(words + 32 + word, values, n)
+
+
+@triton.jit
+def _nothing(counter):  # type: ignore[no-untyped-def]
+    tl.store(counter, tl.load(counter) + 1.0)
+
+
+def float16_weights(config: ModelConfig) -> Weights:
+    """Random weights that float16 holds exactly."""
+    weights = random_weights(decoder_shapes(config), np.random.default_rng(0))
+    return {name: value.astype(np.float16).astype(np.float32) for name, value in weights.items()}
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Seconds until the device has done it."""
+    started = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def write(path: Path, report: dict[str, Any]) -> None:
+    """Keep what there is so far, in one step."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def show(row: dict[str, Any]) -> None:
+    """One line for whoever waits."""
+    console.print(
+        f"{row['shape']:>11} {row['sampler']:>11} {row['streams']:>3} streams: "
+        f"{row['us_per_sample']:8.1f} us a sample ({row['predicted_us']:.1f} predicted), "
+        f"{row['x_realtime']:6.2f} x real time, {row['agrees']:.0%} as the reference"
+    )
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,59 @@
+"""The model of what samplers cost, and the choice it makes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+
+import pytest
+
+from benchmarks.shapes import config_of_shape
+from triton_kernels.choice import (
+    DEVICES,
+    choose,
+    fits_pipeline,
+    known_device,
+    predicted_us,
+    weight_bytes,
+)
+from triton_kernels.samplers import FusedLayers, Persistent, Pipeline
+
+A100 = DEVICES["A100"]
+LIVE, PAPER = (config_of_shape(shape).decoder for shape in ("20/64/64", "40/128/128"))
+
+
+def test_the_weights_of_the_live_shape_are_counted() -> None:
+    """Layers of two taps, two gates, residual and skip; a head of 128 x 64 and 256 x 128."""
+    assert weight_bytes(LIVE) == 2 * (20 * (4 + 2) * 64 * 64 + 128 * 64 + 256 * 128)
+
+
+def test_the_papers_shape_goes_to_the_pipeline_while_it_fits() -> None:
+    assert choose(PAPER, 1, A100) is Pipeline
+    assert choose(PAPER, 64, A100) is FusedLayers
+    assert predicted_us("pipeline", PAPER, 64, A100) == inf
+
+
+@pytest.mark.parametrize("streams", [2, 16, 64])
+def test_many_streams_of_a_small_network_go_to_programs_of_their_own(streams: int) -> None:
+    wide = replace(A100, exchange_us=2.0)
+    assert choose(LIVE, streams, wide) is Persistent
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"processors": 80}, {"shared_bytes": 64_000}],
+    ids=["too few processors", "too little shared memory"],
+)
+def test_a_pipeline_that_would_not_be_resident_is_never_chosen(change: dict[str, int]) -> None:
+    """Programs that wait for one that is not running would wait for ever."""
+    assert fits_pipeline(PAPER, 1, A100)
+    smaller = replace(A100, **change)
+    assert not fits_pipeline(PAPER, 1, smaller)
+    assert choose(PAPER, 1, smaller) is not Pipeline
+
+
+def test_a_device_is_known_by_the_name_torch_gives() -> None:
+    assert known_device("NVIDIA A100-SXM4-80GB", 108, 166_912) is A100
+    assert known_device("NVIDIA GeForce RTX 4090", 128, 101_376).name == "RTX 4090"
+    other = known_device("Some GPU", 30, 65_536)
+    assert (other.name, other.processors, other.shared_bytes) == ("Some GPU", 30, 65_536)
