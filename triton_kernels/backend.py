@@ -8,7 +8,8 @@ GPU.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,6 +54,28 @@ def find_device() -> torch.device:
             "(or set TRITON_INTERPRET=1 to try the kernels, thousands of times slower)"
         )
     return torch.device("cuda", torch.cuda.current_device())
+
+
+class Lane:
+    """Where one part of the network does its work: on a GPU, a CUDA stream of its own.
+
+    So a decoder that is primed on a helper thread does not hold up the one that plays. Whoever has
+    left the block finds everything done.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Within, what is launched goes to this lane, after what the caller launched before."""
+        if self._stream is None:
+            yield
+            return
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            yield
+        self._stream.synchronize()
 
 
 def is_nvidia(device: torch.device) -> bool:
@@ -127,6 +150,7 @@ class TritonDecoder:
         self._device = find_device()
         self._weights = pack_decoder(config.decoder, weights, dtype, self._device)
         self._sampler = sampler_for(config, self._weights, 1, sampler)
+        self._lane = Lane(self._device)
 
     @property
     def sampler(self) -> str:
@@ -175,10 +199,23 @@ class TritonDecoder:
         state: DecoderState,
         sharpness: float = 1.0,
     ) -> Call:
+        with self._lane():
+            call = self._call(task, latents, codes, uniforms, sharpness)
+            self._sampler.run(call, state.streams)
+        return call
+
+    def _call(
+        self,
+        task: int,
+        latents: Latents,
+        codes: Codes,
+        uniforms: NDArray[np.float32],
+        sharpness: float,
+    ) -> Call:
         sent = on_device(np.concatenate([latents.ravel(), uniforms]), self._device)
         known, lots = sent.split([latents.size, uniforms.size])
         scored = len(codes) if task == SCORE.value else 0
-        call = Call(
+        return Call(
             task=task,
             conditions=self._weights.conditions(known.view(1, *latents.shape)),
             hop=self.config.hop_samples,
@@ -191,8 +228,6 @@ class TritonDecoder:
             scores=torch.empty(1, scored, LEVELS, device=self._device),
             sharpness=sharpness,
         )
-        self._sampler.run(call, state.streams)
-        return call
 
 
 @dataclass
@@ -235,6 +270,7 @@ class TritonEncoder:
         """
         self.config = config
         self._device = find_device()
+        self._lane = Lane(self._device)
         self._width = padded(config.encoder.channels)
         width = self._width
 
@@ -276,11 +312,12 @@ class TritonEncoder:
         Raises ShapeError unless audio is one-dimensional float32.
         """
         require_audio(audio)
-        levels = on_device(mulaw.companded(mulaw.encode(audio)).astype(np.float32), self._device)
-        parts = [self._encode(part, state) for part in levels.split(ENCODER_CHUNK) if len(part)]
-        channels = self.config.latent_channels
-        parts.append(torch.empty(0, channels, device=self._device))
-        return torch.cat(parts).cpu().numpy()
+        levels = mulaw.companded(mulaw.encode(audio)).astype(np.float32)
+        with self._lane():
+            blocks = on_device(levels, self._device).split(ENCODER_CHUNK)
+            parts = [self._encode(block, state) for block in blocks if len(block)]
+            parts.append(torch.empty(0, self.config.latent_channels, device=self._device))
+            return torch.cat(parts).cpu().numpy()
 
     def _encode(self, levels: Tensor, state: EncoderState) -> Tensor:
         samples, first = len(levels), state.time % _WRAP

@@ -266,7 +266,8 @@ class _Desk:
             tensor.copy_(value)
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Other threads may go on using the device.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._enqueue()
         return graph
 

@@ -16,7 +16,7 @@ BundleOption = Annotated[
 BackendOption = Annotated[
     str,
     typer.Option(
-        "--backend", metavar="NAME", help="Decoder: numba-int8, numba-float32 or reference."
+        "--backend", metavar="NAME", help="Decoder: numba-int8, numba-float32, triton or reference."
     ),
 ]
 ThreadsOption = Annotated[
