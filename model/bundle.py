@@ -13,7 +13,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -191,9 +191,30 @@ def record_nll(nll: Mapping[str, HeldOutNll], path: Path | None = None) -> None:
     path: the bundle's folder; None is the default one's. Raises BundleError as ``load_bundle`` does
     for a manifest, and if it cannot be written.
     """
+
+    def put(manifest: dict[str, Any]) -> None:
+        manifest["nll"] = {name: asdict(score) for name, score in nll.items()}
+
+    _change_manifest(path, put)
+
+
+def record_temperatures(temperatures: Mapping[str, float], path: Path | None = None) -> None:
+    """Give domains of a bundle their temperatures; nothing else in it changes.
+
+    path, errors: as in ``record_nll``.
+    """
+
+    def put(manifest: dict[str, Any]) -> None:
+        for row in manifest["domains"]:
+            row["temperature"] = temperatures.get(row["name"], row.get("temperature", 1.0))
+
+    _change_manifest(path, put)
+
+
+def _change_manifest(path: Path | None, change: Callable[[dict[str, Any]], None]) -> None:
     folder = default_bundle_path() if path is None else path
     manifest = read_manifest(folder)
-    manifest["nll"] = {name: asdict(score) for name, score in nll.items()}
+    change(manifest)
     try:
         write_manifest(folder, manifest)
     except OSError as error:

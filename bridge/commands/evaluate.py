@@ -15,6 +15,7 @@ from bridge.commands import (
     evaluate_pitch,
     evaluate_probe,
     evaluate_recognition,
+    evaluate_temperature,
     evaluate_translation,
 )
 from bridge.commands.extras import needs
@@ -24,6 +25,7 @@ from bridge.console import say
 app = typer.Typer(help="Measure how good a bundle is.", no_args_is_help=True)
 app.command("translation", epilog=evaluate_translation.EPILOG)(evaluate_translation.translation)
 app.command("recognition", epilog=evaluate_recognition.EPILOG)(evaluate_recognition.recognition)
+app.command("temperature", epilog=evaluate_temperature.EPILOG)(evaluate_temperature.temperature)
 app.command("probe", epilog=evaluate_probe.EPILOG)(evaluate_probe.probe)
 app.command("endurance", epilog=evaluate_endurance.EPILOG)(evaluate_endurance.endurance)
 app.command("pitch", epilog=evaluate_pitch.EPILOG)(evaluate_pitch.pitch)
