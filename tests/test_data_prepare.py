@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from bridge.commands.segments import unseen_segments
 from model.errors import BundleError, DataError, UnknownDomain
 from training import catalogue, render, sources
 from training import prepare as preparation
@@ -292,6 +293,39 @@ def test_an_ideal_translation_is_the_same_music_on_other_instruments(
     # The stand-in plays sines whatever the instrument, so the two agree to 16 bits.
     assert len(ideal) == len(sound)
     assert np.abs(ideal - sound).max() < 1e-4
+
+
+def test_instruments_that_no_domain_has_play_the_test_music(small_world: Path) -> None:
+    prepare(small_world, ["strings"], {}, SEED, ignore)
+    corpus, told = load_corpus(small_world), []
+    cut = unseen_segments(corpus, small_world, ["strings"], 2, SEED, lambda: told.append(1))
+    assert [one.domain for one in cut] == [name for name in catalogue.UNSEEN for _ in range(2)]
+    assert len(told) == len(cut)
+    sounds = corpus.audio("strings", "test")
+    for one in cut:
+        assert one.ideals.keys() == {"strings"}
+        # The recording itself is the ideal of its own domain.
+        assert any(_holds(sound, one.ideals["strings"]) for sound in sounds)
+        # The stand-in plays all alike, but a whistle cannot go so low.
+        if one.domain != "whistle":
+            assert np.abs(one.audio - one.ideals["strings"]).max() < 1e-4
+
+
+def _holds(sound: np.ndarray, piece: np.ndarray) -> bool:
+    windows = np.lib.stride_tricks.sliding_window_view(sound, len(piece))
+    begins = np.flatnonzero(windows[:, 0] == piece[0])
+    return any(np.array_equal(windows[i], piece) for i in begins)
+
+
+def test_no_domain_has_an_unseen_instrument() -> None:
+    known = {
+        program
+        for recipe in catalogue.RECIPES.values()
+        for one in recipe.instruments
+        for program in (one.program, one.doubled_by)
+    }
+    unseen = {one.program for recipe in catalogue.UNSEEN.values() for one in recipe.instruments}
+    assert not known & unseen
 
 
 def test_rendering_again_gives_the_same_files_and_another_seed_does_not(small_world: Path) -> None:

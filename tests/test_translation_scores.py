@@ -154,6 +154,8 @@ def test_the_command_scores_a_users_own_recordings(tmp_path: Path, bundle: Bundl
     assert {row["ceiling_from"] for row in stored["pairs"]} == {"identity"}
     assert set(stored["normalised"]) == set(METRICS)
     assert picture.read_bytes().startswith(b"\x89PNG")
+    unseen = umt("eval", "translation", "--data-dir", data, "--bundle", folder, "--unseen")
+    assert unseen.complaint.endswith("unseen instruments need one to play")
     missing = umt("eval", "translation", "--data-dir", tmp_path / "none", "--bundle", folder)
     assert missing.status == 1
     assert "umt data prepare" in missing.complaint

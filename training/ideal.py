@@ -5,7 +5,7 @@ It is the ceiling that translations are scored against.
 
 from __future__ import annotations
 
-from training.catalogue import RECIPES
+from training.catalogue import RECIPES, UNSEEN
 from training.jobs import Library, circumstances_of, render_take
 from training.manifest import FileRow
 from training.render import Samples
@@ -17,8 +17,8 @@ from training.takes import takes
 def ideal_translation(row: FileRow, target: str, library: Library) -> Samples:
     """(time,) float32 at 16 kHz: what a rendered file would be, had ``target`` played it.
 
-    row: a file of a built-in domain.  target: another one.  The same notes at the same times, from
-    the same SoundFont, in the same room.
+    row: a file of a built-in domain.  target: another one, or an instrument of UNSEEN.  The same
+    notes at the same times, from the same SoundFont, in the same room.
     """
     recipe = RECIPES[row.domain]
     work = row.path.removeprefix(f"{CORPUS_FOLDER}/")
@@ -27,7 +27,7 @@ def ideal_translation(row: FileRow, target: str, library: Library) -> Samples:
     take = next(one for one in takes(recipe, row.split, work, len(score.parts)) if one.name == name)
     about = circumstances_of(take, tuple(library.fonts), row.seed)
     return render_take(
-        take, recipe, score, about, library.fonts[about.font], row.seed, RECIPES[target]
+        take, recipe, score, about, library.fonts[about.font], row.seed, (RECIPES | UNSEEN)[target]
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from bridge.commands.extras import needs
 from bridge.commands.options import (
@@ -23,6 +25,7 @@ from bridge.commands.segments import (
     draw_report,
     require_places,
     segments_of,
+    unseen_segments,
     write_report,
 )
 
@@ -36,6 +39,10 @@ def translation(
     data_dir: DataDirOption = Path("data"),
     bundle: BundleOption = None,
     segments: SegmentsOption = 8,
+    unseen: Annotated[
+        bool,
+        typer.Option("--unseen", help="From instruments that no domain has, too."),
+    ] = False,
     seed: SeedOption = 0,
     backend: BackendOption = DEFAULT_BACKEND,
     json_path: JsonOption = None,
@@ -54,6 +61,7 @@ def translation(
     with needs("train"):
         from bridge.eval_plot import draw_translation
         from evaluation.translation import across, score_translations
+        from training.catalogue import UNSEEN
         from training.corpus import load_corpus
 
     require_places(json_path, plot_path)
@@ -62,32 +70,43 @@ def translation(
     corpus = load_corpus(data_dir, names)
     cut = behind_a_bar(
         "cutting segments",
-        len(network.domains) * segments,
-        lambda tick: segments_of(corpus, data_dir, names, segments, seed, tick, with_ideals=True),
+        (len(names) + unseen * len(UNSEEN)) * segments,
+        lambda tick: [
+            *segments_of(corpus, data_dir, names, segments, seed, tick, with_ideals=True),
+            *(unseen_segments(corpus, data_dir, names, segments, seed, tick) if unseen else ()),
+        ],
     )
     rows: list[PairScore] = behind_a_bar(
         "translating",
-        len(network.domains) ** 2,
+        (len(names) + unseen * len(UNSEEN)) * len(names),
         lambda tick: score_translations(
             network, load_backend(backend, network), cut, seed, lambda _: tick()
         ),
     )
     show(_table(rows))
-    together = across(rows)
-    say(
-        "all pairs that change the domain, between chance (0) and ceiling (1): "
-        + ", ".join(f"{name} {value:.2f}" for name, value in together.items())
-    )
+    together = {"all pairs that change the domain": across(rows_from(rows, names))}
+    if unseen:
+        together["from instruments that no domain has"] = across(rows_from(rows, UNSEEN))
+    for title, scores in together.items():
+        found = ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
+        say(f"{title}, between chance (0) and ceiling (1): {found}")
     write_report(
         json_path,
         {
             "backend": backend,
             "seed": seed,
-            "normalised": together,
+            "normalised": across(rows_from(rows, names)),
+            **({"normalised_unseen": across(rows_from(rows, UNSEEN))} if unseen else {}),
             "pairs": [asdict(row) | {"normalised": row.normalised} for row in rows],
         },
     )
     draw_report(plot_path, lambda part: draw_translation(rows, part))
+
+
+def rows_from(rows: Sequence[PairScore], sources: Iterable[str]) -> list[PairScore]:
+    """The rows of these sources."""
+    wanted = set(sources)
+    return [row for row in rows if row.source in wanted]
 
 
 def _table(rows: Sequence[PairScore]) -> Any:

@@ -45,7 +45,7 @@ TemperatureOption = Annotated[
         metavar="T",
         min=0.05,
         max=2.0,
-        help="Of sampling: lower is calmer.",
+        help="Of sampling, over the domain's own: lower is calmer.",
     ),
 ]
 DataDirOption = Annotated[

@@ -66,11 +66,65 @@ def segments_of(
             if library is not None and is_rendered(rows[index]):
                 for target in set(known) - {name}:
                     ideal = ideal_translation(rows[index], target, library)
-                    piece = ideal[start : start + length]
-                    ideals[target] = np.pad(piece, (0, length - len(piece)))
+                    ideals[target] = _exactly(ideal[start : start + length], length)
             cut.append(Segment(name, audio[index][start : start + length], ideals))
             tick()
     return cut
+
+
+def unseen_segments(
+    corpus: Corpus,
+    data_dir: Path,
+    names: Sequence[str],
+    count: int,
+    seed: int,
+    tick: Callable[[], None],
+) -> list[Segment]:
+    """Segments of the domains' test music, played by each instrument that no domain has.
+
+    With their ideal translations. Raises DataError if no test recording comes from a score.
+    """
+    import numpy as np
+
+    from evaluation.translation import SEGMENT_S, Segment, starts_of
+    from model.config import SAMPLE_RATE
+    from model.errors import DataError
+    from training.catalogue import RECIPES, UNSEEN
+    from training.ideal import ideal_translation, is_rendered
+    from training.prepare import fetch_library
+
+    known = [name for name in names if any(map(is_rendered, corpus.rows(name, "test")))]
+    if not known:
+        raise DataError("no test recording comes from a score; unseen instruments need one to play")
+    library = fetch_library([RECIPES[name] for name in known], data_dir, _quiet)
+    length = round(SEGMENT_S * SAMPLE_RATE)
+    cut = []
+    for number, instrument in enumerate(UNSEEN):
+        rng = np.random.default_rng([seed, 1, number])
+        for place in range(count):
+            # Each instrument begins with another domain's music.
+            name = known[(number + place) % len(known)]
+            rows, audio = corpus.rows(name, "test"), corpus.audio(name, "test")
+            scored = [i for i, row in enumerate(rows) if is_rendered(row)]
+            chosen = int(rng.permutation(scored)[0])
+            ((_, start),) = starts_of([audio[chosen]], 1, rng)
+            moment = slice(start, start + length)
+
+            def played(by: str, index: int = chosen, home: str = name) -> np.ndarray:
+                row, own = corpus.rows(home, "test")[index], corpus.audio(home, "test")[index]
+                return own if by == home else ideal_translation(row, by, library)
+
+            ideals = {target: _exactly(played(target)[moment], length) for target in known}
+            cut.append(Segment(instrument, _exactly(played(instrument)[moment], length), ideals))
+            tick()
+    return cut
+
+
+def _exactly(audio: Any, length: int) -> Any:
+    """The audio, with silence after it where it is too short."""
+    import numpy as np
+
+    return np.pad(audio, (0, length - len(audio)))
 
 
 def _quiet(_: Step) -> None:
