@@ -69,7 +69,9 @@ class Controls:
 
     domain: int = _setting(0, "target domain, by its place in the bundle")
     mix: float = _setting(1.0, "0 is the input, 1 the translation, equal power between", high=1.0)
-    temperature: float = _setting(1.0, "of sampling, over the domain's own: lower is calmer", low=0.05, high=2.0)
+    temperature: float = _setting(
+        1.0, "of sampling, over the domain's own: lower is calmer", low=0.05, high=2.0
+    )
     gain_in: float = _setting(0.0, "level into the network", low=-60.0, high=24.0, unit="dB")
     gain_out: float = _setting(0.0, "level of the output", low=-60.0, high=24.0, unit="dB")
 
