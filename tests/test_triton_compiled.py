@@ -12,7 +12,9 @@ import pytest
 pytest.importorskip("triton", reason="triton is not installed: pip install 'umt-live[gpu]'")
 pytest.importorskip("torch", reason="torch is not installed: pip install 'umt-live[gpu]'")
 
+from model.config import DecoderConfig
 from tests.ahead_of_time import A100, H100, MI200, SHARED_LIMIT, Compiled, compiled
+from triton_kernels.choice import pipeline_bytes
 from triton_kernels.fused_layer import finish, fused_layer
 from triton_kernels.persistent import persistent
 from triton_kernels.pipeline import pipeline
@@ -133,6 +135,17 @@ def test_the_pipelines_critical_loop_reads_no_weights(
     assert "ld.global" not in critical[0]
     assert len(re.findall(r"ld\.relaxed\.gpu\.global\S*\.b64", critical[0])) >= 3
     assert len(re.findall(r"st\.relaxed\.gpu\.global\S*\.b64", critical[0])) >= 2
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("shape", [LIVE, DEEP_VOICE, PAPER])
+def test_the_host_expects_the_shared_memory_that_the_pipeline_takes(
+    shape: tuple[int, int, int, int], target: str
+) -> None:
+    """A launch that does not fit could not have all its programs at once."""
+    layers, residual, skip, head = shape
+    expected = pipeline_bytes(DecoderConfig(layers // 10, 10, residual, skip, head))
+    assert 0.5 * expected <= build("pipeline", shape, target).shared <= expected
 
 
 @pytest.mark.parametrize("target", ["sm_80", "sm_90"])

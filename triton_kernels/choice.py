@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from model.config import LEVELS, DecoderConfig
 from triton_kernels.pack import Widths
-from triton_kernels.pipeline import RESIDENT
+from triton_kernels.pipeline import PART, RESIDENT
 from triton_kernels.samplers import SAMPLERS, FusedLayers, Persistent, Pipeline, Sampler
 
 
@@ -51,6 +51,7 @@ _PRODUCT_CYCLES = 420
 _DOT_CYCLES = 250
 # Draw: exponentials, and six reductions over 256 codes.
 _DRAW_CYCLES = 1_500
+_IN_HAND_BYTES = 12_288
 # A processor reads so many bytes a cycle from L2.
 _PROCESSOR_BYTES = 64
 
@@ -88,16 +89,18 @@ def predicted_us(name: str, config: DecoderConfig, streams: int, device: Device)
 
 
 def fits_pipeline(config: DecoderConfig, groups: int, device: Device) -> bool:
-    """Whether all programs of a pipeline run at once: each has a processor and room for its
-    weights."""
-    residual, skip, head = Widths.of(config)
-    gate = 2 * 3 * residual * residual
-    past = 2 * (2 * residual * residual + skip * residual)
-    drawing = 2 * (min(head, RESIDENT.value) * (skip + LEVELS))
-    # Beside the weights, the factors of the products in hand.
-    room = max(gate, past, drawing) + 12_288
+    """Whether all programs of a pipeline run at once: each has a processor, and room on it."""
     programs = (2 * len(config.dilations) + 1) * groups
-    return programs <= device.processors and room <= device.shared_bytes
+    return programs <= device.processors and pipeline_bytes(config) <= device.shared_bytes
+
+
+def pipeline_bytes(config: DecoderConfig) -> int:
+    """Shared memory a program of the pipeline needs at most: weights, and factors in hand."""
+    residual, skip, head = Widths.of(config)
+    gate = 3 * residual * residual
+    past = 2 * residual * residual + skip * residual
+    drawing = (head if head <= RESIDENT.value else PART.value) * (skip + LEVELS)
+    return 2 * max(gate, past, drawing) + _IN_HAND_BYTES
 
 
 def choose(config: DecoderConfig, streams: int, device: Device) -> type[Sampler]:
