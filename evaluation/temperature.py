@@ -22,7 +22,8 @@ from realtime.seed import Uniforms
 
 Samples = NDArray[np.float32]
 
-TEMPERATURES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+TEMPERATURES = (0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
+"""Below 0.4 a decoder may play its own music well and yet stay silent at anything less familiar."""
 BANDS = 80
 DEPTH_DB = 60.0
 """Below the loudest band of the original, how far down bands are compared."""

@@ -65,7 +65,7 @@ def test_a_network_that_is_sure_of_silence_is_tuned_by_its_noise() -> None:
     music = {"a": [loud], "b": [quiet], "c": [loud]}
     ticks: list[None] = []
     found = tune(open_backend("numba-float32", bundle), music, 0, lambda: ticks.append(None))
-    assert [one.best for one in found] == [1.0, 0.2, 1.0]
+    assert [one.best for one in found] == [1.0, 0.4, 1.0]
     assert len(ticks) == 3 * len(TEMPERATURES)
 
 
