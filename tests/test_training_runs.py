@@ -19,13 +19,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from model.bundle import load_bundle  # noqa: E402
+from model.bundle import Domain, load_bundle  # noqa: E402
 from model.config import profile  # noqa: E402
 from model.errors import DataError, TrainingError  # noqa: E402
 from tests.synthetic import recordings, settings  # noqa: E402
 from training import run  # noqa: E402
 from training.batches import Batch  # noqa: E402
 from training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from training.export import begin_with, to_bundle  # noqa: E402
 from training.run import RunLimits, train  # noqa: E402
 from training.trainer import StepReport, Trainer  # noqa: E402
 
@@ -142,6 +143,32 @@ def test_a_run_can_begin_with_the_encoder_alone_of_another(tmp_path: Path) -> No
     # Teachers are not averaged: the latest is the one that has learnt.
     content = first.networks.content.state_dict()
     torch.testing.assert_close(begun.networks.content.state_dict(), content, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("fresh_decoders", [False, True])
+def test_a_run_can_begin_with_a_bundle(tmp_path: Path, fresh_decoders: bool) -> None:
+    first = train(tmp_path / "first", settings(steps=6), recordings(), QUIET)
+    bundle = load_bundle(tmp_path / "first" / "bundle")
+    names = first.settings.domains
+    asked = settings(seed=5, domains=(names[1], "new"), fresh_decoders=fresh_decoders)
+    begun = Trainer(asked)
+    rows = {name: Domain(name, "", -21.0, "none") for name in asked.domains}
+    fresh = to_bundle(begun, rows, {}).decoders
+    begin_with(bundle, begun)
+    ours = to_bundle(begun, rows, {})
+    expected = {names[1]: bundle.decoders[names[1]], "new": bundle.decoders[names[0]]}
+    if fresh_decoders:
+        expected = fresh
+    np.testing.assert_equal(dict(ours.encoder), dict(bundle.encoder))
+    for name in asked.domains:
+        np.testing.assert_equal(dict(ours.decoders[name]), dict(expected[name]))
+
+
+def test_a_run_cannot_begin_with_a_bundle_of_another_shape(tmp_path: Path) -> None:
+    train(tmp_path / "first", settings(steps=1), recordings(), QUIET)
+    bundle = load_bundle(tmp_path / "first" / "bundle")
+    with pytest.raises(TrainingError, match="live network cannot start from a tiny bundle"):
+        begin_with(bundle, Trainer(settings(config=profile("live"))))
 
 
 def test_a_run_says_what_it_started_from(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from model.bundle import Bundle, Domain, save_bundle
+from model.errors import TrainingError
 from model.weights import Weights
 from training.trainer import Trainer
 
@@ -44,11 +45,24 @@ def export_bundle(
 
 
 def begin_with(bundle: Bundle, trainer: Trainer) -> None:
-    """Give a new run the encoder and the decoders of a bundle that has all of its domains."""
+    """Give a new run the weights of a bundle: those of the encoder and, by name, of the decoders.
+
+    A domain that the bundle does not have gets its first decoder; with ``fresh_decoders`` none
+    gets any. Raises TrainingError if the networks are not of one shape.
+    """
+    settings = trainer.settings
+    if bundle.config != settings.config:
+        raise TrainingError(
+            f"a {settings.config.profile} network cannot start from a {bundle.config.profile} "
+            "bundle; give the same --profile"
+        )
+    first = next(iter(bundle.decoders.values()))
     for networks in (trainer.networks, trainer.average.networks):
         _load(networks.encoder, bundle.encoder)
-        for i, name in enumerate(trainer.settings.domains):
-            _load(networks.decoder(i), bundle.decoders[name])
+        if settings.fresh_decoders:
+            continue
+        for i, name in enumerate(settings.domains):
+            _load(networks.decoder(i), bundle.decoders.get(name, first))
 
 
 def _load(module: nn.Module, weights: Weights) -> None:

@@ -92,8 +92,7 @@ def train(
 
     settings: of a new run; None to resume, or the settings of the run to resume, whose planned
     steps and learning rate alone may differ.
-    start_from: what a new run begins with: the averaged weights of another one, or a bundle of the
-    same domains.
+    start_from: what a new run begins with: the averaged weights of another one, or a bundle.
     Returns the trainer as it stopped, after saving it and exporting ``folder/bundle``.
     Raises TrainingError if there is nothing to resume or the settings differ.
     """

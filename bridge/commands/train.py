@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,8 @@ from bridge.commands.options import (
 from bridge.commands.usage import UsageError
 from bridge.console import progress_bar, say
 from bridge.follower import follower
+from model.bundle import Bundle, load_bundle
+from model.bundle_files import MANIFEST
 
 if TYPE_CHECKING:
     from training.run import Recordings
@@ -40,7 +43,7 @@ def train(
     ] = False,
     start_from: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Begin with another run's weights, not random ones."),
+        typer.Option(metavar="DIR", help="Begin with the weights of another run, or of a bundle."),
     ] = None,
     fresh_decoders: Annotated[
         bool, typer.Option("--fresh-decoders", help="Take the encoder alone from --start-from.")
@@ -81,7 +84,7 @@ def train(
         typer.Option(metavar="X", help="Of Adam; with --resume, a new one.  [default: 0.001]"),
     ] = None,
     confusion_weight: Annotated[
-        float | None, typer.Option(metavar="X", min=0, help="Lambda of loss (1).  [default: 0.01]")
+        float | None, typer.Option(metavar="X", min=0, help="Lambda of loss (1).  [default: 1]")
     ] = None,
     content_weight: Annotated[
         float | None,
@@ -151,8 +154,12 @@ def train(
         raise UsageError("--start-from begins a new run; leave it out or leave out --resume")
     if fresh_decoders and start_from is None:
         raise UsageError("--fresh-decoders needs --start-from, the run that lends its encoder")
+    start = start_from and _weights(start_from)
     with joined_world(threads) as world:
         settings = _settings(out, data_dir, resume, given)
+        if isinstance(start, Bundle):
+            known = f"the bundle of {', '.join(start.decoders)}"
+            settings = replace(settings, started_from=known)
         recordings = _recordings(data_dir, settings.domains)
         limits = RunLimits(
             minutes=minutes, save_minutes=save_minutes, preview_minutes=preview_minutes
@@ -173,19 +180,22 @@ def train(
                 limits,
                 report if world.leads else None,
                 world,
-                start_from,
+                start,
             )
     if world.leads:
         say(f"{out}: {trainer.step} of {settings.steps} steps; bundle in {out / 'bundle'}")
         score_trained(out / "bundle", recordings.test, SCORED_S)
 
 
+def _weights(start_from: Path) -> Path | Bundle:
+    """The folder of a run as it is; a bundle, loaded."""
+    return load_bundle(start_from) if (start_from / MANIFEST).exists() else start_from
+
+
 def _settings(
     out: Path, data_dir: Path, resume: bool, given: Mapping[str, object]
 ) -> TrainSettings:
     """The settings of the run in ``out``, or of a new one."""
-    from dataclasses import replace
-
     from model import config
     from training.checkpoint import has_checkpoint, load_checkpoint
     from training.manifest import manifest_path, read_manifest
