@@ -167,7 +167,7 @@ def test_a_run_can_begin_with_a_bundle(tmp_path: Path, fresh_decoders: bool) -> 
 def test_a_run_cannot_begin_with_a_bundle_of_another_shape(tmp_path: Path) -> None:
     train(tmp_path / "first", settings(steps=1), recordings(), QUIET)
     bundle = load_bundle(tmp_path / "first" / "bundle")
-    with pytest.raises(TrainingError, match="live network cannot start from a tiny bundle"):
+    with pytest.raises(TrainingError, match="live network cannot start from the tiny network"):
         begin_with(bundle, Trainer(settings(config=profile("live"))))
 
 

@@ -23,7 +23,7 @@ def to_bundle(trainer: Trainer, rows: Mapping[str, Domain], about: Mapping[str, 
     """
     networks = trainer.average.networks
     settings = trainer.settings
-    shared = trainer.step <= settings.shared_steps
+    shared = settings.is_shared_after(trainer.step)
     return Bundle(
         config=settings.config,
         domains=tuple(rows[name] for name in settings.domains),
@@ -53,8 +53,8 @@ def begin_with(bundle: Bundle, trainer: Trainer) -> None:
     settings = trainer.settings
     if bundle.config != settings.config:
         raise TrainingError(
-            f"a {settings.config.profile} network cannot start from a {bundle.config.profile} "
-            "bundle; give the same --profile"
+            f"a {settings.config.profile} network cannot start from the {bundle.config.profile} "
+            "network of that bundle; give the same --profile and --latent-channels"
         )
     first = next(iter(bundle.decoders.values()))
     for networks in (trainer.networks, trainer.average.networks):

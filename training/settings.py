@@ -82,6 +82,10 @@ class TrainSettings:
         """Index of the decoder a step trains: the first while it is shared."""
         return 0 if step < self.shared_steps else self.domain_of(step)
 
+    def is_shared_after(self, steps: int) -> bool:
+        """Whether after so many steps there is one decoder for all domains, but for its accent."""
+        return 0 < self.shared_steps >= steps
+
     def is_encoder_frozen(self, step: int) -> bool:
         """Whether a step leaves the encoder as it is."""
         return self.given_encoder or 0 < self.encoder_steps <= step

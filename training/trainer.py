@@ -145,7 +145,7 @@ class Trainer:
     def held_out(self, domain: int, batch: Batch) -> float:
         """Nats per sample of the averaged weights on a batch of one domain."""
         networks = self.average.networks
-        decoder = domain if self.step > self.settings.shared_steps else 0
+        decoder = 0 if self.settings.is_shared_after(self.step) else domain
         latents = networks.encode(batch.levels)
         logits = networks.decode(decoder, batch.codes, latents, accent=domain)
         return float(reconstruction(logits, batch.codes))
@@ -178,12 +178,13 @@ class Trainer:
         if settings.config != self.settings.config:
             raise TrainingError(
                 f"a {self.settings.config.profile} network cannot start from the "
-                f"{settings.config.profile} network of that run; give the same --profile"
+                f"{settings.config.profile} network of that run; give the same --profile and "
+                "--latent-channels"
             )
         theirs, latest = Networks(settings), Networks(settings)
         theirs.load_state_dict(state["average"])
         latest.load_state_dict(state["networks"])
-        apart = state["step"] > settings.shared_steps
+        shared = settings.is_shared_after(state["step"])
         for ours in (self.networks, self.average.networks):
             ours.encoder.load_state_dict(theirs.encoder.state_dict())
             # Teachers are not averaged.
@@ -192,7 +193,7 @@ class Trainer:
                 continue
             for name, decoder in zip(self.settings.domains, ours.decoders, strict=True):
                 source = settings.domains.index(name) if name in settings.domains else 0
-                voice = theirs.voice(source if apart else 0, source)
+                voice = theirs.voice(0 if shared else source, source)
                 decoder.load_state_dict(voice.state_dict())
 
     def _optimisers(self) -> list[Taught]:

@@ -63,6 +63,13 @@ def train(
     profile: Annotated[
         str | None, typer.Option(metavar="NAME", help="paper, live or tiny.  [default: live]")
     ] = None,
+    latent_channels: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Of the embedding: with fewer, decoders invent more.  [default: the profile's]",
+        ),
+    ] = None,
     domain: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="A domain; repeat for more.  [default: all prepared]"),
@@ -135,6 +142,7 @@ def train(
 
     given = {
         "profile": profile,
+        "latent_channels": latent_channels,
         "domain": domain or None,
         "steps": steps,
         "batch": batch,
@@ -154,12 +162,12 @@ def train(
         raise UsageError("--start-from begins a new run; leave it out or leave out --resume")
     if fresh_decoders and start_from is None:
         raise UsageError("--fresh-decoders needs --start-from, the run that lends its encoder")
-    start = start_from and _weights(start_from)
     with joined_world(threads) as world:
         settings = _settings(out, data_dir, resume, given)
-        if isinstance(start, Bundle):
-            known = f"the bundle of {', '.join(start.decoders)}"
-            settings = replace(settings, started_from=known)
+        start: Path | Bundle | None = start_from
+        if start_from is not None and (start_from / MANIFEST).exists():
+            start = _wide_as(settings, load_bundle(start_from))
+            settings = replace(settings, started_from=f"the bundle of {', '.join(start.decoders)}")
         recordings = _recordings(data_dir, settings.domains)
         limits = RunLimits(
             minutes=minutes, save_minutes=save_minutes, preview_minutes=preview_minutes
@@ -187,9 +195,12 @@ def train(
         score_trained(out / "bundle", recordings.test, SCORED_S)
 
 
-def _weights(start_from: Path) -> Path | Bundle:
-    """The folder of a run as it is; a bundle, loaded."""
-    return load_bundle(start_from) if (start_from / MANIFEST).exists() else start_from
+def _wide_as(settings: TrainSettings, bundle: Bundle) -> Bundle:
+    """The bundle, with its latent made as small as that of the run that begins with it."""
+    from training.narrow import narrowed
+
+    wanted = settings.config.latent_channels
+    return narrowed(bundle, wanted) if wanted < bundle.config.latent_channels else bundle
 
 
 def _settings(
@@ -211,7 +222,9 @@ def _settings(
         return replace(saved, **chosen)
     if has_checkpoint(out):
         raise UsageError(f"{out} holds a run already; add --resume to go on with it")
-    chosen["config"] = config.profile(chosen.pop("profile", "live"))
+    network = config.profile(chosen.pop("profile", "live"))
+    latent_channels = chosen.pop("latent_channels", network.latent_channels)
+    chosen["config"] = replace(network, latent_channels=latent_channels)
     prepared = read_manifest(manifest_path(data_dir)).domains
     names = chosen.pop("domain", [domain.name for domain in prepared])
     return TrainSettings(domains=tuple(names), **chosen)
