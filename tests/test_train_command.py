@@ -78,6 +78,25 @@ def test_a_bundle_that_cannot_be_scored_is_still_written(
     assert load_bundle(tmp_path / "bundle").nll == {}
 
 
+def test_a_run_can_begin_with_one_domain_of_a_bundle(run: Path, data: Path, tmp_path: Path) -> None:
+    begun = ("--start-from", run / "bundle", "--domain", "soft", "--steps", "1", *SMALL)
+    said = umt("train", "--out", tmp_path, "--data-dir", data, *begun)
+    assert said.status == 0, said.err
+    about = load_bundle(tmp_path / "bundle").about["training"]
+    assert about["started_from"] == "the bundle of flat, soft"
+
+
+def test_a_smaller_latent_begins_with_that_of_a_bundle(data: Path, tmp_path: Path) -> None:
+    def train(name: str, channels: int, *more: object) -> None:
+        sized = ("--latent-channels", channels, "--steps", "1", *SMALL, *more)
+        said = umt("train", "--out", tmp_path / name, "--data-dir", data, *sized)
+        assert said.status == 0, said.err
+
+    train("wide", 16)
+    train("narrow", 8, "--start-from", tmp_path / "wide" / "bundle")
+    assert load_bundle(tmp_path / "narrow" / "bundle").config.latent_channels == 8
+
+
 def test_a_run_is_not_begun_twice(run: Path, data: Path) -> None:
     said = umt("train", "--out", run, "--data-dir", data)
     assert said.status == 2
@@ -108,6 +127,7 @@ def test_a_resumed_run_may_be_longer_and_slower(run: Path, data: Path) -> None:
         (("--resume",), 1, "no checkpoint"),
         (("--data-dir", "nowhere"), 1, "run `umt data prepare`"),
         (("--domain", "horn"), 1, "prepared: flat, soft"),
+        (("--latent-channels", "12"), 2, "must be a multiple of 8, got 12"),
         (("--profile", "huge"), 2, "paper, live, tiny"),
         (("--learning-rate", "nan"), 2, "learning_rate must be positive"),
         (("--segment-hops", "1000"), 1, "--segment-hops"),

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from model.bundle import Bundle, Domain, save_bundle
-from model.errors import TrainingError
 from model.weights import Weights
+from training.narrow import narrowed
 from training.trainer import Trainer
 
 
@@ -48,14 +48,13 @@ def begin_with(bundle: Bundle, trainer: Trainer) -> None:
     """Give a new run the weights of a bundle: those of the encoder and, by name, of the decoders.
 
     A domain that the bundle does not have gets its first decoder; with ``fresh_decoders`` none
-    gets any. Raises TrainingError if the networks are not of one shape.
+    gets any. A latent of more channels than the run's is narrowed. Raises TrainingError if the
+    networks are otherwise not of one shape.
     """
     settings = trainer.settings
-    if bundle.config != settings.config:
-        raise TrainingError(
-            f"a {settings.config.profile} network cannot start from the {bundle.config.profile} "
-            "network of that bundle; give the same --profile and --latent-channels"
-        )
+    if settings.config.latent_channels < bundle.config.latent_channels:
+        bundle = narrowed(bundle, settings.config.latent_channels)
+    settings.require_network(bundle.config, "that bundle")
     first = next(iter(bundle.decoders.values()))
     for networks in (trainer.networks, trainer.average.networks):
         _load(networks.encoder, bundle.encoder)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from model.config import ModelConfig, profile
-from model.errors import ConfigError
+from model.errors import ConfigError, TrainingError
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class TrainSettings:
     teacher_gain: float = 0.0
     """Largest change of the past's level, either way, in dB."""
     started_from: str = ""
-    """What the first weights learned from, if they were another run's."""
+    """What the first weights learned from, if they were another run's or a bundle's."""
     fresh_decoders: bool = False
-    """Whether only the encoder begins with another run's weights, if anything does."""
+    """Whether of the weights it begins with, if any, only the encoder's are taken."""
     given_encoder: bool = False
     """Whether the encoder is a finished one, that stays as it is from the first step."""
     shared_steps: int = 0
@@ -68,6 +68,14 @@ class TrainSettings:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
         if len(set(self.domains)) != len(self.domains):
             raise ConfigError(f"each domain may be named once, got {', '.join(self.domains)}")
+
+    def require_network(self, config: ModelConfig, owner: str) -> None:
+        """Raise TrainingError unless this run can begin with weights of a ``config`` network."""
+        if config != self.config:
+            raise TrainingError(
+                f"a {self.config.profile} network cannot start from the {config.profile} network "
+                f"of {owner}; give the same --profile and --latent-channels"
+            )
 
     @property
     def segment_samples(self) -> int:

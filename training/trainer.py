@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.errors import TrainingError
 from training.batches import Batch
 from training.content import content, semitones
 from training.losses import autoencoding, classification, evenness, reconstruction
@@ -175,12 +174,7 @@ class Trainer:
         The confusion network and the optimisers begin anew. Raises TrainingError if the networks
         are not of one shape.
         """
-        if settings.config != self.settings.config:
-            raise TrainingError(
-                f"a {self.settings.config.profile} network cannot start from the "
-                f"{settings.config.profile} network of that run; give the same --profile and "
-                "--latent-channels"
-            )
+        self.settings.require_network(settings.config, "that run")
         theirs, latest = Networks(settings), Networks(settings)
         theirs.load_state_dict(state["average"])
         latest.load_state_dict(state["networks"])

@@ -20,10 +20,9 @@ from bridge.commands.options import (
 from bridge.commands.usage import UsageError
 from bridge.console import progress_bar, say
 from bridge.follower import follower
-from model.bundle import Bundle, load_bundle
-from model.bundle_files import MANIFEST
 
 if TYPE_CHECKING:
+    from model.bundle import Bundle
     from training.run import Recordings
     from training.settings import TrainSettings
 
@@ -164,10 +163,10 @@ def train(
         raise UsageError("--fresh-decoders needs --start-from, the run that lends its encoder")
     with joined_world(threads) as world:
         settings = _settings(out, data_dir, resume, given)
-        start: Path | Bundle | None = start_from
-        if start_from is not None and (start_from / MANIFEST).exists():
-            start = _wide_as(settings, load_bundle(start_from))
-            settings = replace(settings, started_from=f"the bundle of {', '.join(start.decoders)}")
+        bundle = None if start_from is None else _bundle_at(start_from)
+        if bundle is not None:
+            names = ", ".join(bundle.domain_names)
+            settings = replace(settings, started_from=f"the bundle of {names}")
         recordings = _recordings(data_dir, settings.domains)
         limits = RunLimits(
             minutes=minutes, save_minutes=save_minutes, preview_minutes=preview_minutes
@@ -188,19 +187,19 @@ def train(
                 limits,
                 report if world.leads else None,
                 world,
-                start,
+                bundle or start_from,
             )
     if world.leads:
         say(f"{out}: {trainer.step} of {settings.steps} steps; bundle in {out / 'bundle'}")
         score_trained(out / "bundle", recordings.test, SCORED_S)
 
 
-def _wide_as(settings: TrainSettings, bundle: Bundle) -> Bundle:
-    """The bundle, with its latent made as small as that of the run that begins with it."""
-    from training.narrow import narrowed
+def _bundle_at(start_from: Path) -> Bundle | None:
+    """The bundle in a folder; None if it holds none, as that of a run."""
+    from model.bundle import load_bundle
+    from model.bundle_files import MANIFEST
 
-    wanted = settings.config.latent_channels
-    return narrowed(bundle, wanted) if wanted < bundle.config.latent_channels else bundle
+    return load_bundle(start_from) if (start_from / MANIFEST).exists() else None
 
 
 def _settings(
