@@ -8,9 +8,12 @@ GPU.
 from __future__ import annotations
 
 import os
+import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -24,10 +27,10 @@ from model.config import LEVELS, EncoderConfig, ModelConfig
 from model.errors import BackendUnavailable
 from model.interface import Codes, Latents
 from model.weights import Weights
-from triton_kernels.choice import UNKNOWN, Device, choose, known_device
-from triton_kernels.pack import DecoderWeights, Streams, pack_decoder, padded
+from triton_kernels.choice import UNKNOWN, Device, choose, known_device, predicted_us
+from triton_kernels.pack import DecoderWeights, Streams, fitted, pack_decoder, padded
 from triton_kernels.parts import PRIME, SAMPLE, SCORE
-from triton_kernels.samplers import OPTIONS, SAMPLERS, Call, Sampler
+from triton_kernels.samplers import OPTIONS, SAMPLERS, Call, FusedLayers, Persistent, Sampler
 from triton_kernels.stream_encoder import encoder_front, encoder_latent, encoder_layer
 
 ENCODER_CHUNK = 1024
@@ -36,6 +39,10 @@ _ROWS, _PART = 16, 32
 """Samples and channels that an encoder program has in hand."""
 _WRAP = 1 << 30
 """Time as kernels count it begins anew after so many samples, a multiple of every ring's size."""
+LEAST_CAPABILITY = 7, 5
+"""Of NVIDIA's devices: the first with ``tanh.approx``."""
+PIPELINE_CAPABILITY = 8, 0
+"""The least that the pipeline is compiled and checked for."""
 _EMPTY = np.empty(0, np.float32)
 
 
@@ -53,29 +60,52 @@ def find_device() -> torch.device:
             "the triton backend needs a GPU, and torch finds none; use --backend numba-int8 "
             "(or set TRITON_INTERPRET=1 to try the kernels, thousands of times slower)"
         )
+    _require_able()
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def _require_able() -> None:
+    """Raise BackendUnavailable if kernels could not be compiled for the GPU, or launched."""
+    if torch.version.hip is None and torch.cuda.get_device_capability() < LEAST_CAPABILITY:
+        needed = ".".join(map(str, LEAST_CAPABILITY))
+        found = ".".join(map(str, torch.cuda.get_device_capability()))
+        raise BackendUnavailable(
+            f"the triton backend needs a GPU of compute capability {needed} or later, "
+            f"{torch.cuda.get_device_name()} has {found}; use --backend numba-int8"
+        )
+    # Triton builds a small launcher for each kernel.
+    if not os.environ.get("CC") and not any(map(shutil.which, ("gcc", "clang"))):
+        raise BackendUnavailable(
+            "triton needs a C compiler to launch its kernels and finds none; "
+            "install gcc, or use --backend numba-int8"
+        )
 
 
 class Lane:
     """Where one part of the network does its work: on a GPU, a CUDA stream of its own.
 
     So a decoder that is primed on a helper thread does not hold up the one that plays. Whoever has
-    left the block finds everything done.
+    left the block finds everything done. One thread at a time is within: a sampler's buffers are
+    shared by all that call it.
     """
 
     def __init__(self, device: torch.device) -> None:
+        self._within = threading.Lock()
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Within, what is launched goes to this lane, after what the caller launched before."""
-        if self._stream is None:
-            yield
-            return
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            yield
-        self._stream.synchronize()
+        with self._within:
+            if self._stream is None:
+                yield
+                return
+            self._stream.wait_stream(torch.cuda.current_stream())
+            try:
+                with torch.cuda.stream(self._stream):
+                    yield
+            finally:
+                self._stream.synchronize()
 
 
 def is_nvidia(device: torch.device) -> bool:
@@ -86,12 +116,21 @@ def is_nvidia(device: torch.device) -> bool:
 def sampler_for(
     config: ModelConfig, weights: DecoderWeights, streams: int, name: str | None = None
 ) -> Sampler:
-    """The sampler of a name, or else the one predicted to be fastest where the weights are."""
+    """The sampler of a name, or else the one predicted to be fastest where the weights are.
+
+    Raises BackendUnavailable if the device cannot run the one that is named: programs that wait
+    for one that is not running would wait for ever.
+    """
     device = weights.embedding.device
-    fast = is_nvidia(device)
-    if name is not None:
-        return SAMPLERS[name](config.decoder, weights, fast)
-    return choose(config.decoder, streams, known_here(device))(config.decoder, weights, fast)
+    known, fast = known_here(device), is_nvidia(device)
+    if name is None:
+        return choose(config.decoder, streams, known)(config.decoder, weights, fast)
+    if predicted_us(name, config.decoder, streams, known) == inf:
+        raise BackendUnavailable(
+            f"the {name} sampler does not fit on this device ({known.name}, {known.processors} "
+            f"processors); choose {Persistent.name} or {FusedLayers.name}"
+        )
+    return SAMPLERS[name](config.decoder, weights, fast)
 
 
 def known_here(device: torch.device) -> Device:
@@ -101,8 +140,9 @@ def known_here(device: torch.device) -> Device:
     properties = torch.cuda.get_device_properties(device)
     shared = getattr(properties, "shared_memory_per_block_optin", UNKNOWN.shared_bytes)
     known = known_device(properties.name, properties.multi_processor_count, shared)
-    # The pipeline's hand-off was neither compiled for other makers' devices nor thought through.
-    return known if is_nvidia(device) else replace(known, shared_bytes=0)
+    # The pipeline's hand-off was neither compiled for other devices nor thought through.
+    able = is_nvidia(device) and (properties.major, properties.minor) >= PIPELINE_CAPABILITY
+    return known if able else replace(known, shared_bytes=0)
 
 
 @dataclass
@@ -275,10 +315,7 @@ class TritonEncoder:
         width = self._width
 
         def fit(name: str, *shape: int) -> Tensor:
-            larger = np.zeros(shape, np.float32)
-            given = weights[name]
-            larger[tuple(slice(length) for length in given.shape)] = given
-            return torch.from_numpy(larger).to(self._device)
+            return torch.from_numpy(fitted(weights[name], shape)).to(self._device)
 
         self._front = fit("front.weight", 3, width), fit("front.bias", width)
         self._layers = [

@@ -6,7 +6,8 @@ one another, weights that must be read. It is held to measurements by ``benchmar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 from model.config import LEVELS, DecoderConfig
 from triton_kernels.pack import Widths
@@ -69,23 +70,39 @@ def predicted_us(name: str, config: DecoderConfig, streams: int, device: Device)
     layers = len(config.dilations)
     cycle = 1e-3 / device.clock_ghz
     head = (2 * _PRODUCT_CYCLES + _DRAW_CYCLES) * cycle
+    weights = weight_bytes(config, element=1)
     if name == Persistent.name:
         waves = -(-streams // max(1, device.processors))
-        weights = weight_bytes(config, element=1)
         # Each weight is widened to float32, then multiplied.
         work = weights * max(2 / device.lanes, 2 / _PROCESSOR_BYTES)
         alone = (layers * 2 * _PRODUCT_CYCLES + work) * cycle + head
-        read = 2 * weights * streams / device.cache_bytes_s * 1e6
-        return max(waves * alone, read)
+        return max(waves * alone, _read_us(2 * weights * streams, device))
     if name == Pipeline.name:
         groups = -(-streams // Pipeline.STREAMS)
         if not fits_pipeline(config, groups, device):
             return float("inf")
-        step = device.exchange_us + 2 * _DOT_CYCLES * cycle
-        return (layers + 1) * step + head
+        # A code's way: to the first gate, from gate to gate, to the last sum, to the head.
+        handed = (layers + 2) * device.exchange_us
+        dots = (2 * layers + 1) * _DOT_CYCLES
+        return handed + (dots + _wide_head_bytes(config) / _PROCESSOR_BYTES) * cycle + head
     if name == FusedLayers.name:
-        return (layers + 2) * device.launch_us + head
+        # Each launch reads its weights anew, each program of it through one processor.
+        programs = -(-streams // FusedLayers.STREAMS)
+        alone = 2 * weights / _PROCESSOR_BYTES * cycle
+        read = max(alone, _read_us(2 * weights * programs, device))
+        return (layers + 2) * device.launch_us + read + head
     raise KeyError(name)
+
+
+def _read_us(count: int, device: Device) -> float:
+    """Microseconds that all processors together take to read so many bytes from L2."""
+    return count / device.cache_bytes_s * 1e6
+
+
+def _wide_head_bytes(config: DecoderConfig) -> int:
+    """Bytes of weights that the pipeline's head reads at every sample, for want of room."""
+    _, skip, head = Widths.of(config)
+    return 0 if head <= RESIDENT.value else 2 * head * (skip + LEVELS)
 
 
 def fits_pipeline(config: DecoderConfig, groups: int, device: Device) -> bool:
@@ -109,11 +126,18 @@ def choose(config: DecoderConfig, streams: int, device: Device) -> type[Sampler]
 
 
 def known_device(name: str, processors: int, shared_bytes: int) -> Device:
-    """The device of a name such as torch gives, or a careful guess at it."""
+    """The device of a name such as torch gives, or a careful guess at it.
+
+    processors, shared_bytes: as the device reports them. They hold, whatever its name: a part of a
+    GPU, or a laptop's, has fewer than its namesake.
+    """
     for known in DEVICES.values():
-        if known.name.removeprefix("RTX ") in name:
-            return known
-    return Device(
-        name, processors, UNKNOWN.clock_ghz, UNKNOWN.cache_bytes_s, shared_bytes,
-        UNKNOWN.exchange_us, UNKNOWN.launch_us, UNKNOWN.lanes,
-    )  # fmt: skip
+        if re.search(rf"\b{known.name.removeprefix('RTX ')}\b", name):
+            share = min(1.0, processors / known.processors)
+            return replace(
+                known,
+                processors=processors,
+                shared_bytes=shared_bytes,
+                cache_bytes_s=share * known.cache_bytes_s,
+            )
+    return replace(UNKNOWN, name=name, processors=processors, shared_bytes=shared_bytes)

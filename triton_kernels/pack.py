@@ -12,6 +12,7 @@ from torch import Tensor
 
 from model.config import LEVELS, SILENCE, DecoderConfig
 from model.weights import Weights
+from triton_kernels.condition import conditions_of
 
 SMALLEST_WIDTH = 16
 """Channels that a matrix instruction takes at least."""
@@ -66,9 +67,9 @@ class DecoderWeights(NamedTuple):
     """(layers * 2R + H,) float32: theirs."""
 
     def conditions(self, latents: Tensor) -> Tensor:
-        """(..., latent_channels) float32 to (..., layers * 2R + H): what a hop adds to its
-        samples."""
-        return torch.nn.functional.linear(latents, self.condition, self.condition_bias)
+        """(streams, hops, latent_channels) float32 to (streams, hops, layers * 2R + H): what a hop
+        adds to its samples."""
+        return conditions_of(latents.contiguous(), self.condition, self.condition_bias)
 
 
 def pack_decoder(

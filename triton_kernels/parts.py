@@ -10,7 +10,6 @@ import triton
 import triton.language as tl
 
 LEVELS = tl.constexpr(256)
-SILENCE = tl.constexpr(128)
 
 # float32 uniforms lie on a grid of 2**-24. Zero stands for its whole cell: at exactly zero any
 # code with any probability at all would be drawn, audible as a click.

@@ -6,8 +6,9 @@ another between two calls.
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,6 +22,10 @@ from triton_kernels.pipeline import pipeline
 
 TASKS = (SCORE.value, PRIME.value, SAMPLE.value)
 LAST_TAG = 2**31 - 1
+PRIMED_AT_ONCE = 64
+"""Samples, 3 ms of the paper's size or so."""
+CAPTURED_AT_ONCE = 16
+"""Samples a CUDA graph has, at most: enough to hide its launch, few enough to capture at once."""
 OPTIONS = {"num_warps": 8, "num_stages": 1, "enable_fp_fusion": True}
 """Of every launch. Four warps spill registers; and with more stages the compiler fetches ahead what
 a wait or a barrier should come before."""
@@ -128,6 +133,21 @@ class Pipeline(Sampler):
         return 2 * self.layers + 1
 
     def _launch(self, call: Call, streams: Streams) -> None:
+        if call.task != PRIME.value:
+            self._enqueue(call, streams, streams.time)
+            return
+        # A launch holds nearly all processors until its end: another decoder that plays meanwhile
+        # gets its turn between short ones.
+        for i in range(call.conditions.shape[1]):
+            frame = call.conditions[:, i : i + 1].contiguous()
+            for part in range(0, call.hop, PRIMED_AT_ONCE):
+                first = i * call.hop + part
+                end = min(first + PRIMED_AT_ONCE, (i + 1) * call.hop)
+                codes = call.codes[:, first:end].contiguous()
+                few = replace(call, conditions=frame, codes=codes)
+                self._enqueue(few, streams, streams.time + first)
+
+    def _enqueue(self, call: Call, streams: Streams, time: int) -> None:
         groups = -(-len(call.codes) // self.STREAMS)
         samples = call.codes.shape[1]
         first_tag = self._address(groups, samples, call.codes.device)
@@ -142,7 +162,7 @@ class Pipeline(Sampler):
             *self._mailboxes,
             len(call.codes),
             samples,
-            streams.time,
+            time,
             call.hop,
             call.sharpness,
             first_tag,
@@ -185,10 +205,12 @@ class Pipeline(Sampler):
 class FusedLayers(Sampler):
     """A launch for every layer of every sample (``triton_kernels.fused_layer``), hop by hop.
 
-    On a GPU the launches of a hop are captured once, as a CUDA graph, and then replayed.
+    On a GPU the launches of a few samples are captured once, as a CUDA graph, and then replayed.
     """
 
     name = "fused_layer"
+    STREAMS = 16
+    """Streams a program carries through a layer."""
 
     def __init__(self, config: DecoderConfig, weights: DecoderWeights, fast: bool) -> None:
         super().__init__(config, weights, fast)
@@ -220,12 +242,13 @@ class FusedLayers(Sampler):
         streams.previous.copy_(desk.streams.previous)
 
 
+# One capture at a time in a process: torch's memory for captures is shared.
+_CAPTURING = threading.Lock()
+
+
 class _Desk:
     """Where a hop of one kind of call is worked on: buffers that stay, so that a graph can be
     kept."""
-
-    STREAMS = 16
-    """Streams a program carries through a layer."""
 
     def __init__(
         self, sampler: Sampler, task: int, count: int, hop: int, device: torch.device
@@ -246,40 +269,48 @@ class _Desk:
         )
         self._signal = torch.zeros(count, residual, device=device)
         self._total = torch.zeros(count, skip, device=device)
+        self._together = max(n for n in range(1, CAPTURED_AT_ONCE + 1) if hop % n == 0)
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def play(self) -> None:
         """Do one hop, from what lies in the buffers."""
-        if not self.clock.is_cuda:
-            self._enqueue()
-            return
-        if self._graph is None:
-            self._graph = self._captured()
-        self._graph.replay()
+        self._begin()
+        for _ in range(self.call.hop // self._together):
+            if not self.clock.is_cuda:
+                self._enqueue()
+                continue
+            if self._graph is None:
+                self._graph = self._captured()
+            self._graph.replay()
 
     def _captured(self) -> torch.cuda.CUDAGraph:
-        kept = [self.streams.queues, self.streams.previous, self.clock]
+        kept = [self.streams.queues, self.streams.previous, self.clock, self._signal, self._total]
         before = [tensor.clone() for tensor in kept]
         # Compile outside of the capture, then put back what that run has changed.
         self._enqueue()
         for tensor, value in zip(kept, before, strict=True):
             tensor.copy_(value)
-        torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
-        # Other threads may go on using the device.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            self._enqueue()
+        with _CAPTURING:
+            # Other threads may go on using the device, and this one's stream is its decoder's.
+            stream = torch.cuda.current_stream()
+            stream.synchronize()
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                self._enqueue()
         return graph
 
-    def _enqueue(self) -> None:
-        """Launch every kernel of a hop, one after another."""
+    def _begin(self) -> None:
+        """Make ready for the first sample of a hop."""
         weights, count = self._sampler.weights, len(self.call.codes)
         self.clock[1:].zero_()
         begin[(count,)](
             weights.embedding, weights.skip_bias, self.streams.previous, self._signal, self._total,
             **self._sampler.sizes,
         )  # fmt: skip
-        for _ in range(self.call.hop):
+
+    def _enqueue(self) -> None:
+        """Launch every kernel of a few samples, one after another."""
+        for _ in range(self._together):
             start = 0
             for layer, dilation in enumerate(self._sampler.config.dilations):
                 self._layer(layer, dilation, start)
@@ -290,7 +321,7 @@ class _Desk:
     def _layer(self, layer: int, dilation: int, start: int) -> None:
         weights, call = self._sampler.weights, self.call
         count = len(call.codes)
-        fused_layer[(-(-count // self.STREAMS),)](
+        fused_layer[(-(-count // FusedLayers.STREAMS),)](
             weights.past[layer],
             weights.current[layer],
             weights.residual[layer],
@@ -307,7 +338,7 @@ class _Desk:
             call.conditions.stride(0),
             call.conditions.shape[2],
             self.streams.queues.stride(0),
-            STREAMS=self.STREAMS,
+            STREAMS=FusedLayers.STREAMS,
             FAST=self._sampler.fast,
             **self._sampler.sizes,
             **OPTIONS,

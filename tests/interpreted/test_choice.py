@@ -29,7 +29,8 @@ def test_the_weights_of_the_live_shape_are_counted() -> None:
 
 def test_the_papers_shape_goes_to_the_pipeline_while_it_fits() -> None:
     assert choose(PAPER, 1, A100) is Pipeline
-    assert choose(PAPER, 64, A100) is FusedLayers
+    assert choose(PAPER, 64, A100) is Persistent
+    assert choose(PAPER, 256, A100) is FusedLayers
     assert predicted_us("pipeline", PAPER, 64, A100) == inf
 
 
@@ -53,7 +54,37 @@ def test_a_pipeline_that_would_not_be_resident_is_never_chosen(change: dict[str,
 
 
 def test_a_device_is_known_by_the_name_torch_gives() -> None:
-    assert known_device("NVIDIA A100-SXM4-80GB", 108, 166_912) is A100
+    assert known_device("NVIDIA A100-SXM4-80GB", 108, 166_912) == A100
     assert known_device("NVIDIA GeForce RTX 4090", 128, 101_376).name == "RTX 4090"
     other = known_device("Some GPU", 30, 65_536)
+    assert known_device("NVIDIA L40S", 142, 101_376).name == "NVIDIA L40S"
     assert (other.name, other.processors, other.shared_bytes) == ("Some GPU", 30, 65_536)
+
+
+@pytest.mark.parametrize(
+    ("name", "processors", "namesake"),
+    [
+        ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", 42, "A100"),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", 76, "RTX 4090"),
+    ],
+)
+def test_a_smaller_namesake_has_the_processors_it_reports(
+    name: str, processors: int, namesake: str
+) -> None:
+    known = known_device(name, processors, 100_000)
+    assert (known.processors, known.shared_bytes) == (processors, 100_000)
+    assert known.cache_bytes_s < DEVICES[namesake].cache_bytes_s
+    assert choose(PAPER, 1, known) is not Pipeline
+
+
+def test_layers_of_a_larger_network_are_slower_to_read() -> None:
+    """Both have 40 layers: launches and dependent steps alike, weights more than thrice as many."""
+    smaller = config_of_shape("40/64/128").decoder
+    for one in ("fused_layer", "persistent"):
+        assert predicted_us(one, PAPER, 1, A100) > 1.5 * predicted_us(one, smaller, 1, A100)
+
+
+def test_a_head_that_is_read_at_every_sample_costs_the_pipeline_time() -> None:
+    narrow = replace(PAPER, head_channels=128)
+    hand_offs = predicted_us("pipeline", narrow, 1, A100)
+    assert predicted_us("pipeline", PAPER, 1, A100) > hand_offs + 1.0
