@@ -18,9 +18,17 @@ from triton.compiler import ASTSource
 
 A100 = GPUTarget("cuda", 80, 32)
 H100 = GPUTarget("cuda", 90, 32)
+RTX_4090 = GPUTarget("cuda", 89, 32)
+RTX_5090 = GPUTarget("cuda", 120, 32)
 MI200 = GPUTarget("hip", "gfx90a", 64)
 
-SHARED_LIMIT = {A100: 166_912, H100: 232_448, MI200: 65_536}
+SHARED_LIMIT = {
+    A100: 166_912,
+    H100: 232_448,
+    RTX_4090: 101_376,
+    RTX_5090: 101_376,
+    MI200: 65_536,
+}
 """Bytes of shared memory a program may have."""
 
 _TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
@@ -48,7 +56,7 @@ _MATRICES = {
 }
 _INTEGERS = {
     "streams", "samples", "time", "hop", "first_tag", "condition_stride", "condition_width",
-    "queue_stride", "dilation", "first", "centre", "heard_size", "said_size",
+    "queue_stride", "dilation", "first", "centre", "heard_size", "said_size", "width",
 }  # fmt: skip
 
 

@@ -13,21 +13,39 @@ pytest.importorskip("triton", reason="triton is not installed: pip install 'umt-
 pytest.importorskip("torch", reason="torch is not installed: pip install 'umt-live[gpu]'")
 
 from model.config import DecoderConfig
-from tests.ahead_of_time import A100, H100, MI200, SHARED_LIMIT, Compiled, compiled
+from tests.ahead_of_time import (
+    A100,
+    H100,
+    MI200,
+    RTX_4090,
+    RTX_5090,
+    SHARED_LIMIT,
+    Compiled,
+    compiled,
+)
 from triton_kernels.choice import pipeline_bytes
-from triton_kernels.fused_layer import finish, fused_layer
+from triton_kernels.condition import OPTIONS as CONDITION_OPTIONS
+from triton_kernels.condition import OUTPUTS, condition
+from triton_kernels.fused_layer import begin, finish, fused_layer, tick
 from triton_kernels.persistent import persistent
 from triton_kernels.pipeline import pipeline
 from triton_kernels.samplers import ALL_REGISTERS, OPTIONS
-from triton_kernels.stream_encoder import encoder_layer
+from triton_kernels.stream_encoder import encoder_front, encoder_latent, encoder_layer
 
 LIVE = (20, 64, 64, 128)
 DEEP_VOICE = (20, 64, 128, 256)
 PAPER = (40, 128, 128, 256)
 """Layers, residual, skip and head channels."""
 
-TARGETS = {"sm_80": A100, "sm_90": H100, "gfx90a": MI200}
-SAMPLE = 2
+TARGETS = {
+    "sm_80": A100,
+    "sm_90": H100,
+    "sm_89": RTX_4090,
+    "sm_120": RTX_5090,
+    "gfx90a": MI200,
+}
+MAIN_TARGETS = ("sm_80", "sm_90", "gfx90a")
+SCORE, PRIME, SAMPLE = range(3)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -38,15 +56,22 @@ def _fresh_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def constants(name: str, shape: tuple[int, int, int, int], fast: bool) -> dict[str, Any]:
+def constants(
+    name: str, shape: tuple[int, int, int, int], fast: bool, task: int = SAMPLE
+) -> dict[str, Any]:
     layers, residual, skip, head = shape
     widths = {"R": residual, "S": skip}
-    whole = {**widths, "H": head, "LAYERS": layers, "CYCLE": 10, "TASK": SAMPLE, "FAST": fast}
+    whole = {**widths, "H": head, "LAYERS": layers, "CYCLE": 10, "TASK": task, "FAST": fast}
     return {
         "persistent": whole,
         "pipeline": {**whole, "STREAMS": 8},
         "fused_layer": {**widths, "STREAMS": 16, "FAST": fast},
-        "finish": {**widths, "H": head, "TASK": SAMPLE},
+        "begin": widths,
+        "finish": {**widths, "H": head, "TASK": task},
+        "tick": {},
+        "condition": {"CHANNELS": 16, "PADDED": 16, "OUTPUTS": OUTPUTS},
+        "encoder_front": {"C": residual, "ROWS": 16},
+        "encoder_latent": {"Z": 16, "LATENTS": 16, "C": residual},
         "encoder_layer": {
             "C": residual,
             "PART": 32,
@@ -60,27 +85,44 @@ KERNELS = {
     "persistent": persistent,
     "pipeline": pipeline,
     "fused_layer": fused_layer,
+    "begin": begin,
     "finish": finish,
+    "tick": tick,
+    "condition": condition,
+    "encoder_front": encoder_front,
     "encoder_layer": encoder_layer,
+    "encoder_latent": encoder_latent,
 }
+LARGE = ("persistent", "pipeline", "fused_layer", "finish", "encoder_layer")
+"""Kernels that a sample's time is spent in."""
 
 
 @cache
-def build(name: str, shape: tuple[int, int, int, int], target: str) -> Compiled:
+def build(
+    name: str,
+    shape: tuple[int, int, int, int],
+    target: str,
+    task: int = SAMPLE,
+    streams: int | None = None,
+) -> Compiled:
+    """streams: 1 as the launcher compiles for one alone, or None for any number."""
     device = TARGETS[target]
     # The encoder's weights are float32.
     weights = "fp32" if name == "encoder_layer" else "fp16"
     options = OPTIONS | (ALL_REGISTERS if name == "pipeline" else {})
+    if name == "condition":
+        options = CONDITION_OPTIONS
     fast = device.backend == "cuda"
-    return compiled(KERNELS[name], device, options, weights, **constants(name, shape, fast))
+    values = constants(name, shape, fast, task) | ({"streams": streams} if streams else {})
+    return compiled(KERNELS[name], device, options, weights, **values)
 
 
 # The pipeline is for NVIDIA's devices alone: its hand-off was thought through for their memory.
 ALL = [
     (name, shape, target)
-    for name in KERNELS
+    for name in LARGE
     for shape in (LIVE, DEEP_VOICE, PAPER)
-    for target in TARGETS
+    for target in MAIN_TARGETS
     if not (name == "pipeline" and target == "gfx90a")
 ]
 
@@ -92,6 +134,40 @@ def test_nothing_is_spilled_and_shared_memory_suffices(
     built = build(name, shape, target)
     assert built.spilled == 0
     assert built.shared <= SHARED_LIMIT[TARGETS[target]]
+
+
+@pytest.mark.parametrize("target", ["sm_89", "sm_120"])
+@pytest.mark.parametrize("name", LARGE)
+def test_players_devices_run_the_live_profile(name: str, target: str) -> None:
+    built = build(name, LIVE, target)
+    assert built.spilled == 0
+    assert built.shared <= SHARED_LIMIT[TARGETS[target]]
+
+
+@pytest.mark.parametrize("task", [SCORE, PRIME])
+@pytest.mark.parametrize("name", ["persistent", "pipeline", "finish"])
+def test_scoring_and_priming_compile_too(name: str, task: int) -> None:
+    built = build(name, PAPER, "sm_90", task)
+    assert built.spilled == 0
+    assert "cp.async" not in built.assembly
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("name", ["pipeline", "fused_layer"])
+def test_one_stream_alone_is_compiled_apart(name: str, target: str) -> None:
+    """Triton makes a kernel of its own for a number that is 1: that of a live session."""
+    built = build(name, LIVE, target, streams=1)
+    assert built.spilled == 0
+    assert "cp.async" not in built.assembly
+    assert built.instructions["HMMA"] + built.instructions["HGMMA"] >= 8
+
+
+@pytest.mark.parametrize("target", ["sm_90", "gfx90a"])
+@pytest.mark.parametrize("name", [one for one in KERNELS if one not in LARGE])
+def test_the_small_kernels_compile(name: str, target: str) -> None:
+    built = build(name, PAPER, target)
+    assert built.spilled == 0
+    assert "cp.async" not in built.assembly
 
 
 @pytest.mark.parametrize("target", ["sm_80", "sm_90"])

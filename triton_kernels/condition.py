@@ -11,8 +11,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_OUTPUTS = 256
+OUTPUTS = 256
 """Rows of the matrix a program has in hand."""
+OPTIONS = {"num_warps": 8, "num_stages": 1}
 
 
 @triton.jit
@@ -55,7 +56,7 @@ def conditions_of(latents: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
     width = len(bias)
     conditions = torch.empty(streams, hops, width, device=latents.device)
     if conditions.numel():
-        condition[(streams * hops, -(-width // _OUTPUTS))](
+        condition[(streams * hops, -(-width // OUTPUTS))](
             matrix,
             bias,
             latents,
@@ -63,7 +64,7 @@ def conditions_of(latents: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
             width,
             CHANNELS=channels,
             PADDED=triton.next_power_of_2(channels),
-            OUTPUTS=_OUTPUTS,
-            num_warps=8,
+            OUTPUTS=OUTPUTS,
+            **OPTIONS,
         )
     return conditions

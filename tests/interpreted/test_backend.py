@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from model.bundle import Bundle, load_bundle, random_bundle, save_bundle
 from model.config import profile
-from model.errors import ConfigError, ShapeError
+from model.errors import BackendUnavailable, ConfigError, ShapeError
 from realtime.backends import open_backend, rest_states, warm_up
 from tests.command_line import umt
-from triton_kernels.backend import TritonDecoder
+from triton_kernels.backend import Lane, TritonDecoder, find_device
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +64,66 @@ def test_calls_that_cannot_be_are_refused(bundle: Path) -> None:
         ours.generate(latents, np.zeros(hop, np.float32), state, 0.0)
     with pytest.raises(ConfigError, match="triton backend has one thread"):
         open_backend("triton", loaded, threads=2)
+
+
+def test_a_sampler_that_would_not_be_resident_is_refused(bundle: Path) -> None:
+    """The interpreter runs one program after another: the pipeline would wait for ever."""
+    with pytest.raises(
+        BackendUnavailable, match="the pipeline sampler does not fit on this device"
+    ):
+        decoder(bundle, sampler="pipeline")
+
+
+def test_threads_take_turns_in_a_lane() -> None:
+    lane = Lane(torch.device("cpu"))
+    inside, leave, second = threading.Event(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        with lane():
+            inside.set()
+            leave.wait(10)
+
+    def other() -> None:
+        with lane():
+            second.set()
+
+    threads = [threading.Thread(target=work, daemon=True) for work in (first, other)]
+    threads[0].start()
+    assert inside.wait(10)
+    threads[1].start()
+    assert not second.wait(0.1)
+    leave.set()
+    assert second.wait(10)
+    for thread in threads:
+        thread.join(10)
+
+
+def test_a_lane_is_left_when_its_work_fails() -> None:
+    lane = Lane(torch.device("cpu"))
+    with pytest.raises(ValueError, match="failed"), lane():
+        raise ValueError("failed")
+    with lane():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("capability", "compiler", "wrong"),
+    [
+        ((7, 0), "/usr/bin/gcc", "capability 7.5 or later, Some GPU has 7.0; use --backend"),
+        ((9, 0), None, "triton needs a C compiler .* install gcc"),
+    ],
+)
+def test_a_gpu_that_cannot_be_used_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], compiler: str | None, wrong: str
+) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET")
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
+    monkeypatch.setattr(shutil, "which", lambda _name: compiler)
+    with pytest.raises(BackendUnavailable, match=wrong):
+        find_device()
 
 
 def test_the_engine_rests_on_it(bundle: Path) -> None:

@@ -23,6 +23,8 @@ from tests.interpreted.networks import (
     shape,
     typed_weights,
 )
+from triton_kernels import samplers
+from triton_kernels.pack import pack_decoder
 from triton_kernels.parts import PRIME, SAMPLE, SCORE
 from triton_kernels.samplers import SAMPLERS, FusedLayers, Persistent, Pipeline, Sampler
 
@@ -138,6 +140,48 @@ def test_priming_leaves_what_scoring_leaves(kind: type[Sampler], grid: None) -> 
     assert torch.equal(primed.queues, told.queues)
     assert torch.equal(primed.previous, told.previous)
     assert primed.time == told.time == 15 % 4
+
+
+def test_a_pipeline_primes_in_short_launches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two samples here, so that a hop of three is cut in its middle."""
+    config = shape(16, 3)
+    ours = sampler(Pipeline, config, typed_weights(config, torch.float32), torch.float32)
+    take = Take.random(config, 2, hops=3)
+    whole, cut = rest(config, 2), rest(config, 2)
+    with concurrent_grid(seed=0):
+        run(ours, PRIME.value, take, whole)
+        assert ours._tag == 9
+        monkeypatch.setattr(samplers, "PRIMED_AT_ONCE", 2)
+        run(ours, PRIME.value, take, cut)
+    assert torch.equal(cut.queues, whole.queues)
+    assert torch.equal(cut.previous, whole.previous)
+    assert cut.time == whole.time
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_streams_than_one_program_carries(kind: type[Sampler], grid: None) -> None:
+    """And then fewer again, with what the larger call has left behind."""
+    config = shape(16, 2)
+    weights = typed_weights(config, torch.float32)
+    reference = ReferenceDecoder(config, weights, np.float32)
+    ours = sampler(kind, config, weights, torch.float32)
+    for streams in (3, 18, 3):
+        take = Take.random(config, streams, hops=1, seed=streams)
+        ours_now = run(ours, SAMPLE.value, take, rest(config, streams))
+        np.testing.assert_array_equal(ours_now, sampled(reference, take))
+
+
+def test_what_a_latent_adds_does_not_depend_on_those_beside_it() -> None:
+    """At the width of the live profile, where a matrix product's order of summing may change."""
+    config = shape(64, 10, 64, 128)
+    weights = typed_weights(config, torch.float32)
+    packed = pack_decoder(config.decoder, weights, torch.float32, torch.device("cpu"))
+    latents = torch.from_numpy(Take.random(config, 1, hops=7).latents)
+    whole = packed.conditions(latents)
+    each = [packed.conditions(latents[:, i : i + 1]) for i in range(7)]
+    assert torch.equal(torch.cat(each, dim=1), whole)
+    linear = torch.nn.functional.linear(latents, packed.condition, packed.condition_bias)
+    torch.testing.assert_close(whole, linear, atol=1e-5, rtol=1e-5)
 
 
 def test_a_stream_may_change_from_one_sampler_to_another() -> None:
