@@ -121,7 +121,7 @@ def build(
 ALL = [
     (name, shape, target)
     for name in LARGE
-    for shape in (LIVE, DEEP_VOICE, PAPER)
+    for shape in (LIVE, PAPER)
     for target in MAIN_TARGETS
     if not (name == "pipeline" and target == "gfx90a")
 ]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 OUTPUTS = 256
 """Rows of the matrix a program has in hand."""
-OPTIONS = {"num_warps": 8, "num_stages": 1}
+OPTIONS = {"num_warps": 8, "num_stages": 1, "enable_fp_fusion": True}
 
 
 @triton.jit
