@@ -16,8 +16,8 @@ OUTPUTS = 256
 OPTIONS = {"num_warps": 8, "num_stages": 1, "enable_fp_fusion": True}
 
 
-@triton.jit
-def condition(
+@triton.jit  # type: ignore[untyped-decorator]
+def condition(  # type: ignore[no-untyped-def]
     matrix,
     bias,
     latents,
