@@ -242,7 +242,7 @@ class FusedLayers(Sampler):
         streams.previous.copy_(desk.streams.previous)
 
 
-# One capture at a time in a process: torch's memory for captures is shared.
+# One capture at a time in a process: all are made on one stream of torch's.
 _CAPTURING = threading.Lock()
 
 
@@ -290,12 +290,12 @@ class _Desk:
         self._enqueue()
         for tensor, value in zip(kept, before, strict=True):
             tensor.copy_(value)
+        torch.cuda.current_stream().synchronize()
         graph = torch.cuda.CUDAGraph()
         with _CAPTURING:
-            # Other threads may go on using the device, and this one's stream is its decoder's.
-            stream = torch.cuda.current_stream()
-            stream.synchronize()
-            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            # On a stream of torch's; the caller's may be the default one, which cannot capture.
+            # Other threads may go on using the device.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._enqueue()
         return graph
 
