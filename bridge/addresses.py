@@ -105,7 +105,9 @@ class Addresses:
             raise ConfigError(f"no value {path!r}; there are {', '.join(SETTINGS_BY_PATH)}")
         if path == "domain":
             return self.bundle.domain_names[controls.domain]
-        return getattr(controls, SETTINGS_BY_PATH[path].name)
+        value = getattr(controls, SETTINGS_BY_PATH[path].name)
+        # Not every client reads OSC's types for true and false.
+        return int(value) if isinstance(value, bool) else value
 
 
 def _only(message: Message) -> Any:

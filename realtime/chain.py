@@ -21,6 +21,7 @@ from model.errors import ShapeError
 from numba_kernels.mixing import copy_clean, ramp_gain
 from realtime.backends import Backend, rest_states, warm_up
 from realtime.controls import Controls
+from realtime.latents import LatentShaper
 from realtime.meter import Meter
 from realtime.mix import Mixer, linear
 from realtime.resample import PolyphaseResampler
@@ -190,6 +191,7 @@ class Chain:
             primer=self._primer,
             threads=self._backend.threads,
         )
+        self._shaper = LatentShaper(self._rest.latent, self.config.hop_s, self.seed)
         self._encoder_state = self._rest.encoder.copy()
         self._down.reset()
         self._up.reset()
@@ -272,7 +274,8 @@ class Chain:
         latents = self._backend.encoder.encode(heard, self._encoder_state)
         assert len(latents) == 1, "the encoder is out of step with the chain"
         player, switches = self._playing, self._playing.switches
-        audio = player.play(latents, self._controls.domain, self._controls.temperature)
+        shaped = self._shaper.shape(latents, player.hop, self._controls)
+        audio = player.play(shaped, self._controls.domain, self._controls.temperature)
         if player.switches != switches:
             self.meter.count_switch(player.last_switch_hops * self.config.hop_s)
         self.meter.count_hop(perf_counter() - started)

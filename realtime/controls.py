@@ -34,9 +34,13 @@ class Setting:
     def parse(self, value: object) -> float:
         """``value`` as this control's type, within its range.
 
-        A whole number may come as a float, as some OSC clients send nothing else.
-        Raises ConfigError, giving the value and the range.
+        A whole number may come as a float, as some OSC clients send nothing else, and a switch as
+        1 or 0.  Raises ConfigError, giving the value and the range.
         """
+        if self.kind is bool:
+            if not isinstance(value, (bool, int, float)) or value not in (0, 1):
+                raise ConfigError(f"{self.name} must be 1 or 0 (true or false), got {value!r}")
+            return bool(value)
         wanted = "a whole number" if self.kind is int else "a number"
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ConfigError(f"{self.name} must be {wanted}, got {value!r}")
@@ -74,6 +78,14 @@ class Controls:
     )
     gain_in: float = _setting(0.0, "level into the network", low=-60.0, high=24.0, unit="dB")
     gain_out: float = _setting(0.0, "level of the output", low=-60.0, high=24.0, unit="dB")
+    bypass: bool = _setting(False, "1 lets the input through as it is, in time", high=1.0)
+    freeze: bool = _setting(False, "1 holds the sound of this moment", high=1.0)
+    latent_smooth: float = _setting(
+        0.0, "time in which the embedding follows what is heard", high=10.0, unit="s"
+    )
+    latent_noise: float = _setting(
+        0.0, "standard deviation of noise on the embedding, whose own is about 0.7", high=4.0
+    )
 
     def __post_init__(self) -> None:
         for name, setting in SETTINGS.items():

@@ -62,6 +62,9 @@ def linear(decibels: float) -> float:
 
 
 def _gains_of(controls: Controls, out: NDArray[np.float64]) -> None:
+    if controls.bypass:
+        out[:] = 1.0, 0.0
+        return
     # Equal power, as the input and its translation do not add up in phase; exact at both ends.
     gain = linear(controls.gain_out)
     out[0] = gain * (math.cos(controls.mix * math.pi / 2.0) if controls.mix < 1.0 else 0.0)

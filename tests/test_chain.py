@@ -165,6 +165,25 @@ def test_controls_take_hold_at_the_next_hop_without_a_step() -> None:
     np.testing.assert_allclose(whole[480:], 0.25e-3, rtol=1e-5)
 
 
+def test_bypass_is_the_input_as_it_is_and_as_late() -> None:
+    chain, audio = echo_chain(48000), noise(9600)
+    controls = Controls(bypass=True, mix=0.7, gain_out=-20.0, gain_in=12.0)
+    passed = np.concatenate([chain.process(audio, controls), chain.flush(controls)])
+    late = chain.delay_samples
+    # One hop of moving there; then bit for bit.
+    np.testing.assert_array_equal(passed[late:][480:9600], audio[480:])
+
+
+def test_bypass_comes_and_goes_without_a_step() -> None:
+    chain, tone = echo_chain(), np.full(800, 0.25, np.float32)
+    out = [
+        chain.process(tone, Controls(mix=0.0, gain_out=-60.0, bypass=bypass))
+        for bypass in (False, True, False)
+    ]
+    assert np.abs(np.diff(np.concatenate(out)[80:])).max() < 0.25 / 80 * 1.01
+    np.testing.assert_array_equal(out[1][160:], tone[160:])
+
+
 @pytest.mark.parametrize(("gain_in", "factor"), [(0.0, 1.0), (6.0, 1.9953), (-20.0, 0.1)])
 def test_input_gain_drives_the_network_and_not_the_dry_path(gain_in: float, factor: float) -> None:
     audio = np.full(800, 0.2, np.float32)

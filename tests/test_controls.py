@@ -21,7 +21,10 @@ def test_every_field_is_a_setting_with_its_default() -> None:
 
 
 def test_paths_follow_the_osc_contract() -> None:
-    assert {"domain", "mix", "temperature", "gain/in", "gain/out"} <= set(SETTINGS_BY_PATH)
+    assert set(SETTINGS_BY_PATH) == {
+        "domain", "mix", "temperature", "gain/in", "gain/out", "bypass", "freeze",
+        "latent/smooth", "latent/noise",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -38,6 +41,11 @@ def test_paths_follow_the_osc_contract() -> None:
         ("domain", 1.5, "domain must be a whole number, got 1.5"),
         ("domain", True, "domain must be a whole number, got True"),
         ("mix", None, "mix must be a number, got None"),
+        ("bypass", 2, r"bypass must be 1 or 0 \(true or false\), got 2"),
+        ("freeze", 0.5, r"freeze must be 1 or 0 \(true or false\), got 0.5"),
+        ("freeze", "on", r"freeze must be 1 or 0 \(true or false\), got 'on'"),
+        ("latent_smooth", -1, "latent_smooth must be 0 to 10 s, got -1"),
+        ("latent_noise", 4.5, "latent_noise must be 0 to 4, got 4.5"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_range(name: str, value: object, message: str) -> None:
@@ -51,6 +59,8 @@ def test_numbers_take_the_type_of_their_control() -> None:
     controls = Controls(domain=2.0, mix=1)  # type: ignore[arg-type]
     assert (controls.domain, type(controls.domain)) == (2, int)
     assert (controls.mix, type(controls.mix)) == (1.0, float)
+    for on in (True, 1, 1.0):
+        assert Controls(bypass=on).bypass is True  # type: ignore[arg-type]
 
 
 def test_controls_are_frozen_and_replaced_whole() -> None:

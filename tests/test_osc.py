@@ -117,6 +117,12 @@ def test_the_domain_is_set_by_name_or_index(sender: Sender, mailbox: Mailbox, do
         ("/umt/temperature", 2, Controls(temperature=2.0)),
         ("/umt/gain/in", -6, Controls(gain_in=-6.0)),
         ("/umt/gain/out", 12.5, Controls(gain_out=12.5)),
+        ("/umt/bypass", 1, Controls(bypass=True)),
+        ("/umt/freeze", 1.0, Controls(freeze=True)),
+        ("/umt/freeze", True, Controls(freeze=True)),
+        ("/umt/bypass", False, Controls()),
+        ("/umt/latent/smooth", 0.25, Controls(latent_smooth=0.25)),
+        ("/umt/latent/noise", 1, Controls(latent_noise=1.0)),
     ],
 )
 def test_a_control_takes_floats_and_integers(
@@ -143,6 +149,10 @@ def test_every_control_has_an_address_and_a_state(sender: Sender) -> None:
         ("/umt/state", "temperature", 1.0),
         ("/umt/state", "gain/in", 0.0),
         ("/umt/state", "gain/out", 0.0),
+        ("/umt/state", "bypass", 0),
+        ("/umt/state", "freeze", 0),
+        ("/umt/state", "latent/smooth", 0.0),
+        ("/umt/state", "latent/noise", 0.0),
     ]
     sender.sync()
 
@@ -561,5 +571,8 @@ def test_liblo_oscdump_reads_the_answers(server: OscServer, tmp_path: Path) -> N
 
 
 def test_the_addresses_are_these_and_no_others(server: OscServer) -> None:
-    controls = {"/umt/domain", "/umt/mix", "/umt/temperature", "/umt/gain/in", "/umt/gain/out"}
+    controls = {
+        "/umt/domain", "/umt/mix", "/umt/temperature", "/umt/gain/in", "/umt/gain/out",
+        "/umt/bypass", "/umt/freeze", "/umt/latent/smooth", "/umt/latent/noise",
+    }  # fmt: skip
     assert set(server.addresses.handlers) == controls | {"/umt/get", "/umt/ping"}

@@ -292,11 +292,10 @@ class _Desk:
             tensor.copy_(value)
         torch.cuda.current_stream().synchronize()
         graph = torch.cuda.CUDAGraph()
-        with _CAPTURING:
-            # On a stream of torch's; the caller's may be the default one, which cannot capture.
-            # Other threads may go on using the device.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                self._enqueue()
+        # On a stream of torch's; the caller's may be the default one, which cannot capture. Other
+        # threads may go on using the device.
+        with _CAPTURING, torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            self._enqueue()
         return graph
 
     def _begin(self) -> None:
