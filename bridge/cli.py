@@ -16,7 +16,18 @@ from typing import Annotated
 
 import typer
 
-from bridge.commands import add_domain, bench, data, demo, domains, evaluate, live, train, translate
+from bridge.commands import (
+    add_domain,
+    bench,
+    data,
+    demo,
+    devices,
+    domains,
+    evaluate,
+    live,
+    train,
+    translate,
+)
 from bridge.commands.usage import UsageError
 from bridge.devices import DeviceLost
 from model.errors import BackendUnavailable, ConfigError, UmtError, UnknownDomain
@@ -36,6 +47,7 @@ app = typer.Typer(
 app.command("demo", epilog=demo.EPILOG)(demo.demo)
 app.command("live", epilog=live.EPILOG)(live.live)
 app.command("translate", epilog=translate.EPILOG)(translate.translate)
+app.command("devices", epilog=devices.EPILOG)(devices.devices)
 app.command("domains", epilog=domains.EPILOG)(domains.domains)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("add-domain", epilog=add_domain.EPILOG)(add_domain.add_domain)

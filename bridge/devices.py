@@ -38,6 +38,42 @@ class Device:
     default_rate: float
 
 
+@dataclass(frozen=True)
+class ListedDevice:
+    """A device as a list shows it, both directions."""
+
+    index: int
+    name: str
+    host: str
+    """The system of sound devices that it belongs to, such as ALSA or JACK."""
+    inputs: int
+    outputs: int
+    """Channels."""
+    default_rate: float
+    default_for: tuple[Kind, ...]
+    """What it is taken for when none is named."""
+
+
+def list_devices() -> list[ListedDevice]:
+    """Every device there is; empty if there is none."""
+    sounddevice = sound_library()
+    hosts = [host["name"] for host in sounddevice.query_hostapis()]
+    kinds: tuple[Kind, ...] = ("input", "output")
+    defaults = {kind: _default_index(kind) for kind in kinds}
+    return [
+        ListedDevice(
+            index=row["index"],
+            name=row["name"],
+            host=hosts[row["hostapi"]],
+            inputs=row["max_input_channels"],
+            outputs=row["max_output_channels"],
+            default_rate=row["default_samplerate"],
+            default_for=tuple(kind for kind in kinds if defaults[kind] == row["index"]),
+        )
+        for row in sounddevice.query_devices()
+    ]
+
+
 def find_device(wanted: str | None, kind: Kind) -> Device:
     """The device an option names: by index, by its whole name, or by a part only it has.
 
@@ -62,16 +98,24 @@ def find_device(wanted: str | None, kind: Kind) -> Device:
 
 
 def _default(devices: list[Device], kind: Kind) -> Device:
-    sounddevice = sound_library()
-    try:
-        index = sounddevice.query_devices(kind=kind)["index"]
-    except (sounddevice.PortAudioError, ValueError) as error:
+    index = _default_index(kind)
+    if index is None:
         listed = ", ".join(f"{device.index} {device.name!r}" for device in devices)
         option = "--in" if kind == "input" else "--out"
         raise AudioDeviceError(
             f"the system names no default {kind} device; choose one with {option}: {listed}"
-        ) from error
+        )
     return next(device for device in devices if device.index == index)
+
+
+def _default_index(kind: Kind) -> int | None:
+    """The index of the system's default device; None if it names none."""
+    sounddevice = sound_library()
+    try:
+        index: int = sounddevice.query_devices(kind=kind)["index"]
+    except (sounddevice.PortAudioError, ValueError):
+        return None
+    return index
 
 
 def _matching(devices: list[Device], wanted: str) -> list[Device]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import threading
@@ -19,6 +20,7 @@ import bridge.audio
 import bridge.devices
 import bridge.live
 import bridge.recorder
+from bridge import cli
 from bridge.audio import DuplexStream, StreamCallback, StreamSettings
 from bridge.devices import Device, DeviceLost, find_device
 from bridge.live import LiveSettings, _closing, _ending
@@ -141,13 +143,18 @@ def portaudio(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
                 "max_input_channels": inputs,
                 "max_output_channels": outputs,
                 "default_samplerate": 48000.0,
+                "hostapi": 0,
             }
             for index, (name, inputs, outputs) in enumerate(rows)
         ]
         return devices if kind is None else devices[0]
 
     fake = SimpleNamespace(
-        Stream=Stream, PortAudioError=PortAudioError, query_devices=query_devices, rows=rows
+        Stream=Stream,
+        PortAudioError=PortAudioError,
+        query_devices=query_devices,
+        query_hostapis=lambda: [{"name": "ALSA"}],
+        rows=rows,
     )
     monkeypatch.setattr(bridge.devices, "sound_library", lambda: fake)
     monkeypatch.setattr(bridge.audio, "sound_library", lambda: fake)
@@ -325,6 +332,37 @@ def test_a_machine_without_devices_is_told_of_the_demo(portaudio: SimpleNamespac
     portaudio.rows.clear()
     with pytest.raises(AudioDeviceError, match="umt demo"):
         find_device(None, "input")
+
+
+def test_devices_are_listed_with_index_channels_and_defaults(
+    portaudio: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["devices"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (built_in,) = (line for line in lines if "Built-in" in line)
+    assert re.split(r"\s*│\s*", built_in)[1:-1] == [
+        "0", "Built-in", "ALSA", "2 *", "2 *", "48000 Hz",
+    ]  # fmt: skip
+    (speaker,) = (line for line in lines if "Speaker" in line)
+    assert re.split(r"\s*│\s*", speaker)[1:-1] == ["3", "Speaker", "ALSA", "0", "6", "48000 Hz"]
+
+
+def test_without_devices_or_a_default_the_list_says_so(
+    portaudio: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = portaudio.query_devices
+
+    def refuse_default(kind: str | None = None) -> Any:
+        if kind is not None:
+            raise portaudio.PortAudioError("no default")
+        return query()
+
+    monkeypatch.setattr(portaudio, "query_devices", refuse_default)
+    assert cli.main(["devices"]) == 0
+    assert "*" not in capsys.readouterr().out
+    portaudio.rows.clear()
+    assert cli.main(["devices"]) == 1
+    assert capsys.readouterr().err == "umt: there is no sound device here; umt demo needs none\n"
 
 
 def signals(frames: int) -> tuple[Audio, Audio]:

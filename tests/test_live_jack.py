@@ -118,6 +118,14 @@ def test_a_device_that_stops_is_an_error_and_the_recording_is_kept(
     assert names == ["take-001-input.wav", "take-001-output.wav"]
 
 
+def test_the_server_is_among_the_devices(server: JackServer) -> None:
+    process = start_umt("devices", env=server.environment)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    (row,) = (line for line in out.splitlines() if "JACK" in line and " system " in line)
+    assert [cell.strip() for cell in row.split("│")][-2] == "48000 Hz"
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
