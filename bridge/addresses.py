@@ -12,12 +12,13 @@ from functools import partial
 from typing import Any
 
 from bridge.oscpackets import Message, packet_of
+from bridge.subscribers import Address, Subscribers, port_among
 from model.bundle import Bundle
 from model.errors import ConfigError, UmtError
 from realtime.controls import SETTINGS_BY_PATH, Controls, Mailbox, Setting
 
 PREFIX = "/umt/"
-ANSWERS = frozenset({"/umt/state", "/umt/pong", "/umt/error"})
+ANSWERS = frozenset({"/umt/state", "/umt/pong", "/umt/error", "/umt/meter", "/umt/latency"})
 """What this program sends. Never answered, or two of them could talk for ever."""
 
 
@@ -25,6 +26,7 @@ ANSWERS = frozenset({"/umt/state", "/umt/pong", "/umt/error"})
 class Outcome:
     """What one packet comes to: control values to change, and packets to send back."""
 
+    sender: Address
     changes: dict[str, Any] = field(default_factory=dict)
     answers: list[bytes] = field(default_factory=list)
 
@@ -43,6 +45,7 @@ class Addresses:
     def __init__(self, bundle: Bundle, mailbox: Mailbox):
         self.bundle = bundle
         self.mailbox = mailbox
+        self.subscribers = Subscribers()
         self.refused = 0
         """Messages answered with an error."""
         controls = {
@@ -53,15 +56,17 @@ class Addresses:
             "/umt/domain": self._domain,
             "/umt/get": self._get,
             "/umt/ping": self._ping,
+            "/umt/subscribe": self._subscribe,
+            "/umt/unsubscribe": self._unsubscribe,
         }
 
-    def carry_out(self, messages: Iterable[Message]) -> list[bytes]:
+    def carry_out(self, messages: Iterable[Message], sender: Address) -> list[bytes]:
         """Do what the messages of one packet ask, and return the packets to send back.
 
         The changes of a bundle take effect together. A message that cannot be carried out is
         answered with ``/umt/error address reason`` and changes nothing.
         """
-        outcome = Outcome()
+        outcome = Outcome(sender)
         for message in messages:
             if message.address in ANSWERS:
                 continue
@@ -99,6 +104,17 @@ class Addresses:
 
     def _ping(self, message: Message, outcome: Outcome) -> None:
         outcome.answers.append(packet_of("/umt/pong", (), message.payload or None))
+
+    def _subscribe(self, message: Message, outcome: Outcome) -> None:
+        self.subscribers.subscribe(outcome.sender, port_among(message.arguments))
+
+    def _unsubscribe(self, message: Message, outcome: Outcome) -> None:
+        self.subscribers.unsubscribe(outcome.sender, port_among(message.arguments))
+
+    def state(self) -> dict[str, Any]:
+        """Every value by its name below ``/umt/``, as it is sent."""
+        controls = self.mailbox.latest
+        return {path: self._value(path, controls) for path in SETTINGS_BY_PATH}
 
     def _value(self, path: str, controls: Controls) -> Any:
         if path not in SETTINGS_BY_PATH:

@@ -70,6 +70,7 @@ def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
         # What is alive now lives until the end: the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        osc.meter = engine.meter
         engine.start()
         stream.play(engine, recorder)
         _announce(settings, stream, osc)

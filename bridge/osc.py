@@ -3,7 +3,8 @@
 The thread wakes at most once in ``_INTERVAL_S``, less than a hop, empties the socket, and carries
 out a bounded number of packets. When more have come, the newest of each control is kept and the
 rest dropped: reading a datagram takes microseconds, carrying one out many times as long, and the
-audio callback needs the interpreter too.
+audio callback needs the interpreter too. Between packets, up to 30 times a second, it tells
+subscribers what has changed.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from typing import Any
 
 from bridge.addresses import PREFIX, Addresses
 from bridge.oscpackets import MalformedPacket, messages_of, raw_address
+from bridge.subscribers import Address
 from model.bundle import Bundle
 from model.errors import UmtError
 from realtime.controls import SETTINGS_BY_PATH, Mailbox
+from realtime.meter import Meter
 
 _log = logging.getLogger(__name__)
 
@@ -32,9 +35,9 @@ _MOST_DATAGRAMS = 2048
 _MOST_BYTES = 65536
 _RECEIVE_BUFFER = 1 << 20
 _STOP_S = 0.2
+_NEWS_S = 1 / 30
 
-_Sender = tuple[str, int]
-_Datagram = tuple[bytes, _Sender]
+_Datagram = tuple[bytes, Address]
 
 _CONTROLS = frozenset((PREFIX + path).encode() for path in SETTINGS_BY_PATH)
 """Addresses of which only the newest message matters."""
@@ -65,6 +68,8 @@ class OscServer:
     ):
         """Bind the port; 0 takes a free one. Raises UmtError if it is taken."""
         self.addresses = Addresses(bundle, mailbox)
+        self.meter: Meter | None = None
+        """Of the running engine, once there is one: what subscribers hear of levels and times."""
         self.counts = OscCounts()
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
@@ -100,8 +105,14 @@ class OscServer:
         self.close()
 
     def _run(self) -> None:
+        next_news = 0.0
         while not self._closing:
-            ready, _, _ = select.select([self._socket], [], [], _STOP_S)
+            waiting = max(0.0, next_news - time.monotonic())
+            wait_s = waiting if self.addresses.subscribers else _STOP_S
+            ready, _, _ = select.select([self._socket], [], [], wait_s)
+            if time.monotonic() >= next_news:
+                next_news = time.monotonic() + _NEWS_S
+                self._tell_news()
             if not ready:
                 continue
             for packet, sender in self._bounded(self._drained()):
@@ -148,14 +159,28 @@ class OscServer:
         self.counts.superseded += len(datagrams) - len(kept)
         return kept[::-1]
 
-    def _carry_out(self, packet: bytes, sender: _Sender) -> None:
+    def _carry_out(self, packet: bytes, sender: Address) -> None:
         try:
             messages = messages_of(packet)
         except MalformedPacket:
             self.counts.malformed += 1
             return
-        for answer in self.addresses.carry_out(messages):
-            try:
-                self._socket.sendto(answer, sender)
-            except OSError:
-                self.counts.unanswered += 1
+        answers = self.addresses.carry_out(messages, sender)
+        target = self.addresses.subscribers.answers_to(sender)
+        for answer in answers:
+            self._send(answer, target)
+
+    def _tell_news(self) -> None:
+        """Tell subscribers what has changed; what changed twice since, they hear once."""
+        subscribers = self.addresses.subscribers
+        if not subscribers:
+            return
+        meter = None if self.meter is None else self.meter.snapshot()
+        for packet, target in subscribers.news(self.addresses.state(), meter):
+            self._send(packet, target)
+
+    def _send(self, packet: bytes, target: Address) -> None:
+        try:
+            self._socket.sendto(packet, target)
+        except OSError:
+            self.counts.unanswered += 1

@@ -562,7 +562,7 @@ def test_liblo_oscdump_reads_the_answers(server: OscServer, tmp_path: Path) -> N
     with oscdump(port, log), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
         # Sent until oscdump listens: it says nothing when it begins.
         while "/umt/error" not in log.read_text() and time.monotonic() < deadline:
-            for answer in server.addresses.carry_out(asked):
+            for answer in server.addresses.carry_out(asked, ("127.0.0.1", port)):
                 out.sendto(answer, ("127.0.0.1", port))
             time.sleep(0.05)
     said = log.read_text()
@@ -575,4 +575,5 @@ def test_the_addresses_are_these_and_no_others(server: OscServer) -> None:
         "/umt/domain", "/umt/mix", "/umt/temperature", "/umt/gain/in", "/umt/gain/out",
         "/umt/bypass", "/umt/freeze", "/umt/latent/smooth", "/umt/latent/noise",
     }  # fmt: skip
-    assert set(server.addresses.handlers) == controls | {"/umt/get", "/umt/ping"}
+    asked = {"/umt/get", "/umt/ping", "/umt/subscribe", "/umt/unsubscribe"}
+    assert set(server.addresses.handlers) == controls | asked
