@@ -18,14 +18,18 @@ help:
 demo: $(VENV)/core.stamp
 	$(BIN)/umt demo --out demo-out
 
+# First what may share the machine, a file to each worker, then what may not.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not alone' && \
+	$(BIN)/python -m pytest -m alone
+
 test: $(VENV)/test.stamp system
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: $(VENV)/test.stamp system
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 bench: $(VENV)/core.stamp
 	$(BIN)/umt bench decode --json benchmarks/results/decode.json

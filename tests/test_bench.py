@@ -48,6 +48,8 @@ from model.errors import BackendUnavailable, ConfigError
 from model.reference import ReferenceDecoder
 from tests.command_line import umt
 
+pytestmark = pytest.mark.alone
+
 BRIEF = Effort(runs=3, seconds=0.01)
 SHORT_S = 0.001
 CONTRACT = {

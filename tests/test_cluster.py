@@ -28,6 +28,8 @@ from model.errors import BundleError, UmtError  # noqa: E402
 from realtime.controls import Controls  # noqa: E402
 from tests.command_line import start_umt, umt  # noqa: E402
 
+pytestmark = pytest.mark.alone
+
 FILES = 6
 
 

@@ -23,6 +23,8 @@ from realtime.backends import open_backend
 from realtime.engine import Engine
 from tests.command_line import Said, umt
 
+pytestmark = pytest.mark.alone
+
 SECONDS = 2.0
 RATE = 48_000
 

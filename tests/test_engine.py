@@ -30,6 +30,8 @@ from realtime.latency import LatencyItem
 from realtime.priority import ThreadPriority, own_priority, raise_below, usable_cpus
 from tests.echo_backend import EchoDecoder, echo_backend, echo_bundle, echo_config
 
+pytestmark = pytest.mark.alone
+
 Audio = NDArray[np.float32]
 BACKEND = "numba-float32"
 DRY = Controls(mix=0.0)

@@ -36,6 +36,8 @@ from realtime.priority import usable_cpus
 from tests.command_line import umt
 from tests.echo_backend import echo_backend, echo_bundle, echo_config
 
+pytestmark = pytest.mark.alone
+
 Audio = NDArray[np.float32]
 RATE = 8000
 WHEN = SimpleNamespace(inputBufferAdcTime=1.0, outputBufferDacTime=1.25)

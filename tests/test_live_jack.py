@@ -18,9 +18,13 @@ from tests.live_session import Session, distances, play_session
 
 SECONDS = 6.0
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("oscsend") is None, reason="oscsend is not installed (Debian package liblo-tools)"
-)
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(
+        shutil.which("oscsend") is None,
+        reason="oscsend is not installed (Debian package liblo-tools)",
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,8 @@ from model.bundle import Bundle
 from model.errors import UmtError
 from realtime.controls import SETTINGS_BY_PATH, Controls, Mailbox
 
+pytestmark = pytest.mark.alone
+
 WAIT_S = 5.0
 
 

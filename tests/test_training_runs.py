@@ -30,6 +30,8 @@ from training.export import begin_with, to_bundle  # noqa: E402
 from training.run import RunLimits, train  # noqa: E402
 from training.trainer import StepReport, Trainer  # noqa: E402
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[1]
 QUIET = RunLimits(evaluate_steps=4, log_steps=2)
 

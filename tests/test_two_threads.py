@@ -24,6 +24,8 @@ from realtime.partner import Partner, processor_time, shared_partner
 from realtime.priority import Place, ThreadPriority, own_place, pin, raise_below, usable_cpus
 from realtime.stream_encoder import StreamEncoder
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[1]
 
 
