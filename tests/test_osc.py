@@ -19,7 +19,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
-from pythonosc.osc_message import OscMessage
 from pythonosc.osc_message_builder import OscMessageBuilder
 from pythonosc.udp_client import SimpleUDPClient
 
@@ -28,17 +27,9 @@ from bridge.oscpackets import MalformedPacket, Message, messages_of, packet_of, 
 from model.bundle import Bundle
 from model.errors import UmtError
 from realtime.controls import SETTINGS_BY_PATH, Controls, Mailbox
+from tests.osc_client import WAIT_S, Sender, packet
 
 pytestmark = pytest.mark.alone
-
-WAIT_S = 5.0
-
-
-def packet(address: str, *arguments: Any) -> bytes:
-    builder = OscMessageBuilder(address)
-    for argument in arguments:
-        builder.add_arg(argument)
-    return bytes(builder.build().dgram)
 
 
 def typed(address: str, tags: str, payload: bytes = b"") -> bytes:
@@ -53,54 +44,10 @@ def bundle_of(*contents: bytes, time_tag: int = 1) -> bytes:
     return b"#bundle\0" + struct.pack(">Q", time_tag) + b"".join(parts)
 
 
-class Sender:
-    """A plain UDP socket: what it sends is answered to it."""
-
-    def __init__(self, server: OscServer):
-        self.server = server
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.connect((server.host, server.port))
-        self.socket.settimeout(WAIT_S)
-
-    def send(self, datagram: bytes) -> None:
-        self.socket.send(datagram)
-
-    def heard(self) -> tuple[Any, ...]:
-        message = OscMessage(self.socket.recv(65536))
-        return (message.address, *message.params)
-
-    def ask(self, address: str, *arguments: Any) -> tuple[Any, ...]:
-        self.send(packet(address, *arguments))
-        return self.heard()
-
-    def sync(self) -> None:
-        """Return once everything sent so far has been carried out, with no other answer waiting."""
-        token = time.monotonic_ns() % 2**31
-        assert self.ask("/umt/ping", token) == ("/umt/pong", token)
-
-
 def drain(waiting: socket.socket) -> None:
     """Throw away what has come in."""
     while select.select([waiting], [], [], 0)[0]:
         waiting.recv(65536)
-
-
-@pytest.fixture
-def mailbox(tiny_bundle: Bundle) -> Mailbox:
-    return Mailbox(domains=len(tiny_bundle.domains))
-
-
-@pytest.fixture
-def server(tiny_bundle: Bundle, mailbox: Mailbox) -> Iterator[OscServer]:
-    with OscServer(tiny_bundle, mailbox, port=0) as running:
-        yield running
-
-
-@pytest.fixture
-def sender(server: OscServer) -> Iterator[Sender]:
-    sender = Sender(server)
-    yield sender
-    sender.socket.close()
 
 
 @pytest.mark.parametrize("domain", ["b", 1, 1.0])

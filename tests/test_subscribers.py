@@ -12,31 +12,12 @@ from pythonosc.osc_message import OscMessage
 
 from bridge.osc import OscServer
 from bridge.subscribers import MOST_SUBSCRIBERS, Subscribers
-from model.bundle import Bundle
 from model.errors import ConfigError
 from realtime.controls import SETTINGS_BY_PATH, Mailbox
 from realtime.meter import Meter
-from tests.test_osc import WAIT_S, Sender, packet
+from tests.osc_client import WAIT_S, Sender, packet
 
 HERE = "127.0.0.1"
-
-
-@pytest.fixture
-def mailbox(tiny_bundle: Bundle) -> Mailbox:
-    return Mailbox(domains=len(tiny_bundle.domains))
-
-
-@pytest.fixture
-def server(tiny_bundle: Bundle, mailbox: Mailbox) -> Iterator[OscServer]:
-    with OscServer(tiny_bundle, mailbox, port=0) as running:
-        yield running
-
-
-@pytest.fixture
-def sender(server: OscServer) -> Iterator[Sender]:
-    sender = Sender(server)
-    yield sender
-    sender.socket.close()
 
 
 @pytest.fixture

@@ -24,12 +24,12 @@ from tests.ahead_of_time import (
     compiled,
 )
 from triton_kernels.choice import pipeline_bytes
-from triton_kernels.condition import OPTIONS as CONDITION_OPTIONS
 from triton_kernels.condition import OUTPUTS, condition
 from triton_kernels.fused_layer import begin, finish, fused_layer, tick
+from triton_kernels.parts import OPTIONS, PRIME, SAMPLE, SCORE
 from triton_kernels.persistent import persistent
 from triton_kernels.pipeline import pipeline
-from triton_kernels.samplers import ALL_REGISTERS, OPTIONS
+from triton_kernels.samplers import ALL_REGISTERS
 from triton_kernels.stream_encoder import encoder_front, encoder_latent, encoder_layer
 
 LIVE = (20, 64, 64, 128)
@@ -45,7 +45,6 @@ TARGETS = {
     "gfx90a": MI200,
 }
 MAIN_TARGETS = ("sm_80", "sm_90", "gfx90a")
-SCORE, PRIME, SAMPLE = range(3)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -57,7 +56,7 @@ def _fresh_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def constants(
-    name: str, shape: tuple[int, int, int, int], fast: bool, task: int = SAMPLE
+    name: str, shape: tuple[int, int, int, int], fast: bool, task: int = SAMPLE.value
 ) -> dict[str, Any]:
     layers, residual, skip, head = shape
     widths = {"R": residual, "S": skip}
@@ -102,7 +101,7 @@ def build(
     name: str,
     shape: tuple[int, int, int, int],
     target: str,
-    task: int = SAMPLE,
+    task: int = SAMPLE.value,
     streams: int | None = None,
 ) -> Compiled:
     """streams: 1 as the launcher compiles for one alone, or None for any number."""
@@ -110,8 +109,6 @@ def build(
     # The encoder's weights are float32.
     weights = "fp32" if name == "encoder_layer" else "fp16"
     options = OPTIONS | (ALL_REGISTERS if name == "pipeline" else {})
-    if name == "condition":
-        options = CONDITION_OPTIONS
     fast = device.backend == "cuda"
     values = constants(name, shape, fast, task) | ({"streams": streams} if streams else {})
     return compiled(KERNELS[name], device, options, weights, **values)
@@ -144,7 +141,7 @@ def test_players_devices_run_the_live_profile(name: str, target: str) -> None:
     assert built.shared <= SHARED_LIMIT[TARGETS[target]]
 
 
-@pytest.mark.parametrize("task", [SCORE, PRIME])
+@pytest.mark.parametrize("task", [SCORE.value, PRIME.value])
 @pytest.mark.parametrize("name", ["persistent", "pipeline", "finish"])
 def test_scoring_and_priming_compile_too(name: str, task: int) -> None:
     built = build(name, PAPER, "sm_90", task)

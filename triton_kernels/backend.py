@@ -29,8 +29,8 @@ from model.interface import Codes, Latents
 from model.weights import Weights
 from triton_kernels.choice import UNKNOWN, Device, choose, known_device, predicted_us
 from triton_kernels.pack import DecoderWeights, Streams, fitted, pack_decoder, padded
-from triton_kernels.parts import PRIME, SAMPLE, SCORE
-from triton_kernels.samplers import OPTIONS, SAMPLERS, Call, FusedLayers, Persistent, Sampler
+from triton_kernels.parts import OPTIONS, PRIME, SAMPLE, SCORE
+from triton_kernels.samplers import SAMPLERS, Call, FusedLayers, Persistent, Sampler
 from triton_kernels.stream_encoder import encoder_front, encoder_latent, encoder_layer
 
 ENCODER_CHUNK = 1024
@@ -60,13 +60,13 @@ def find_device() -> torch.device:
             "the triton backend needs a GPU, and torch finds none; use --backend numba-int8 "
             "(or set TRITON_INTERPRET=1 to try the kernels, thousands of times slower)"
         )
-    _require_able()
+    _require_able(torch.device("cuda"))
     return torch.device("cuda", torch.cuda.current_device())
 
 
-def _require_able() -> None:
+def _require_able(device: torch.device) -> None:
     """Raise BackendUnavailable if kernels could not be compiled for the GPU, or launched."""
-    if torch.version.hip is None and torch.cuda.get_device_capability() < LEAST_CAPABILITY:
+    if is_nvidia(device) and torch.cuda.get_device_capability() < LEAST_CAPABILITY:
         needed = ".".join(map(str, LEAST_CAPABILITY))
         found = ".".join(map(str, torch.cuda.get_device_capability()))
         raise BackendUnavailable(

@@ -76,7 +76,7 @@ def predicted_us(name: str, config: DecoderConfig, streams: int, device: Device)
         # Each weight is widened to float32, then multiplied.
         work = weights * max(2 / device.lanes, 2 / _PROCESSOR_BYTES)
         alone = (layers * 2 * _PRODUCT_CYCLES + work) * cycle + head
-        return max(waves * alone, _read_us(2 * weights * streams, device))
+        return max(waves * alone, read_us(2 * weights * streams, device))
     if name == Pipeline.name:
         groups = -(-streams // Pipeline.STREAMS)
         if not fits_pipeline(config, groups, device):
@@ -89,12 +89,12 @@ def predicted_us(name: str, config: DecoderConfig, streams: int, device: Device)
         # Each launch reads its weights anew, each program of it through one processor.
         programs = -(-streams // FusedLayers.STREAMS)
         alone = 2 * weights / _PROCESSOR_BYTES * cycle
-        read = max(alone, _read_us(2 * weights * programs, device))
+        read = max(alone, read_us(2 * weights * programs, device))
         return (layers + 2) * device.launch_us + read + head
     raise KeyError(name)
 
 
-def _read_us(count: int, device: Device) -> float:
+def read_us(count: int, device: Device) -> float:
     """Microseconds that all processors together take to read so many bytes from L2."""
     return count / device.cache_bytes_s * 1e6
 

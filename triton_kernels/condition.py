@@ -11,9 +11,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from triton_kernels.parts import OPTIONS
+
 OUTPUTS = 256
 """Rows of the matrix a program has in hand."""
-OPTIONS = {"num_warps": 8, "num_stages": 1, "enable_fp_fusion": True}
 
 
 @triton.jit  # type: ignore[untyped-decorator]

@@ -15,6 +15,10 @@ LEVELS = tl.constexpr(256)
 # code with any probability at all would be drawn, audible as a click.
 SMALLEST_UNIFORM = tl.constexpr(2.0**-25)
 
+OPTIONS = {"num_warps": 8, "num_stages": 1, "enable_fp_fusion": True}
+"""Of every launch. Four warps spill registers; and with more stages the compiler fetches ahead what
+a wait or a barrier should come before."""
+
 SCORE = tl.constexpr(0)
 PRIME = tl.constexpr(1)
 SAMPLE = tl.constexpr(2)

@@ -16,19 +16,15 @@ from torch import Tensor
 from model.config import LEVELS, DecoderConfig
 from triton_kernels.fused_layer import begin, finish, fused_layer, tick
 from triton_kernels.pack import DecoderWeights, Streams, Widths
-from triton_kernels.parts import PRIME, SAMPLE, SCORE
+from triton_kernels.parts import OPTIONS, PRIME, SAMPLE, SCORE
 from triton_kernels.persistent import persistent
 from triton_kernels.pipeline import pipeline
 
-TASKS = (SCORE.value, PRIME.value, SAMPLE.value)
 LAST_TAG = 2**31 - 1
 PRIMED_AT_ONCE = 64
 """Samples, 3 ms of the paper's size or so."""
 CAPTURED_AT_ONCE = 16
 """Samples a CUDA graph has, at most: enough to hide its launch, few enough to capture at once."""
-OPTIONS = {"num_warps": 8, "num_stages": 1, "enable_fp_fusion": True}
-"""Of every launch. Four warps spill registers; and with more stages the compiler fetches ahead what
-a wait or a barrier should come before."""
 ALL_REGISTERS = {"maxnreg": 255}
 """As many as eight warps can have, where nothing else shares the processor; NVIDIA only."""
 
@@ -275,13 +271,11 @@ class _Desk:
     def play(self) -> None:
         """Do one hop, from what lies in the buffers."""
         self._begin()
+        if self.clock.is_cuda and self._graph is None:
+            self._graph = self._captured()
+        advance = self._enqueue if self._graph is None else self._graph.replay
         for _ in range(self.call.hop // self._together):
-            if not self.clock.is_cuda:
-                self._enqueue()
-                continue
-            if self._graph is None:
-                self._graph = self._captured()
-            self._graph.replay()
+            advance()
 
     def _captured(self) -> torch.cuda.CUDAGraph:
         kept = [self.streams.queues, self.streams.previous, self.clock, self._signal, self._total]
