@@ -1,181 +1,176 @@
-"""Measures the GPU samplers on the machine's GPU: ``python -m benchmarks.gpu --json FILE``.
+"""Measures the GPU samplers on the machine's GPU, for ``umt bench gpu``.
 
-Every sampler that can run a shape with so many streams is checked against the reference as it is
-timed; one that is wrong is an error at the end. Its times stand beside what the model of
-``triton_kernels.choice`` predicts, the floors no sampler of its kind can go below, and PyTorch.
-What the model takes from data sheets, an exchange through L2 and a launch of a captured graph, is
-measured, too. Everything takes under eight minutes; what time is left for is measured in the order
-of the shapes, and results are written as they come.
+Every sampler that can run a shape with so many streams is checked against the reference with the
+very network it is timed with. Its times stand beside what the model of ``triton_kernels.choice``
+predicts, the floors no sampler of its kind can go below, and PyTorch. What the model takes from
+data sheets, an exchange through L2 and a launch of a captured graph, is measured, too.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import compress
+from functools import cache
 from math import inf
-from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 import triton
 import triton.language as tl
-import typer
 from numpy.typing import NDArray
-from rich.console import Console
 
 from benchmarks.commit import current_commit
 from benchmarks.shapes import config_of_shape
 from benchmarks.torch_decoder import TorchDecoder
 from model.config import LEVELS, SAMPLE_RATE, ModelConfig
-from model.errors import BackendUnavailable
+from model.errors import ConfigError
 from model.reference import ReferenceDecoder
 from model.weights import Weights, decoder_shapes, random_weights
 from realtime.machine import describe_machine
 from triton_kernels.backend import find_device, known_here, sampler_for
-from triton_kernels.choice import Device, predicted_us, read_us, weight_bytes
+from triton_kernels.choice import predicted_us, read_us, weight_bytes
 from triton_kernels.pack import Streams, pack_decoder
 from triton_kernels.parts import OPTIONS, SAMPLE, SCORE
 from triton_kernels.pipeline import receive, send
-from triton_kernels.samplers import SAMPLERS, Call, FusedLayers, Persistent, Pipeline
+from triton_kernels.samplers import Call, FusedLayers, Persistent, Pipeline
 
 SHAPES = ("20/64/64", "20/64/128", "40/128/128", "20/32/128", "40/64/128")
 STREAMS = (1, 8, 64)
 RUNS = 5
 TEMPERATURE = 0.8
 LARGEST_ERROR = 0.05
-"""Of a logit with float16 weights, against the reference: far above what rounding makes of small
-networks in the interpreter (0.0005); what it makes of these no GPU has measured."""
+"""Of a logit with float16 weights, against the reference. Rounding where matrix instructions round,
+with a tanh as coarse as the device's, moves a logit of these shapes by 0.005 to 0.02; one weight of
+the wrong sign by 0.1 to 0.7."""
+BASELINES = ("torch-eager", "torch-compile")
+MEASURED = (Persistent.name, FusedLayers.name, Pipeline.name, *BASELINES)
+"""In this order: what is surest first, should a later one never come to an end."""
 _CHECKED_AFTER = 16
 """Samples checked once every queue has gone round."""
-_BASELINES = ("torch-eager", "torch-compile")
 _EXCHANGES = 20_000
 _LAUNCHES = 500
 
-console = Console()
-app = typer.Typer(add_completion=False)
+
+@dataclass(frozen=True)
+class Task:
+    """One sampler, to be checked and timed with one network and so many streams."""
+
+    shape: str
+    """Layers, residual and skip channels, as L/R/S."""
+    streams: int
+    sampler: str
+    """One of the kernels, or of BASELINES."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.shape} {self.sampler} x {self.streams}"
+
+    @property
+    def config(self) -> ModelConfig:
+        """The network's."""
+        return config_of_shape(self.shape)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the device can run it; the interpreter stands in for no baseline."""
+        if self.sampler in BASELINES:
+            return find_device().type == "cuda"
+        return self.predicted_us < inf
+
+    @property
+    def predicted_us(self) -> float:
+        """What a sample of every stream should take of a kernel, in microseconds."""
+        device = known_here(find_device())
+        return predicted_us(self.sampler, self.config.decoder, self.streams, device)
 
 
-@app.command()
-def main(
-    json_file: Annotated[Path, typer.Option("--json", help="Where results go.")] = Path(
-        "benchmarks/results/gpu.json"
-    ),
-    shapes: Annotated[
-        list[str] | None, typer.Option("--shape", metavar="L/R/S", help="Measure these alone.")
-    ] = None,
-    streams: Annotated[
-        list[int] | None, typer.Option("--streams", metavar="N", min=1, help="Streams at once.")
-    ] = None,
-    hops: Annotated[int, typer.Option(min=1, metavar="N", help="Hops in a run.")] = 20,
-    minutes: Annotated[float, typer.Option(min=0.1, metavar="M", help="Stop after these.")] = 7.0,
-    baselines: Annotated[bool, typer.Option(help="PyTorch, eager and compiled, too.")] = True,
-) -> None:
-    """Check and time every GPU sampler.
+def tasks(
+    shapes: Sequence[str] = SHAPES,
+    streams: Sequence[int] = STREAMS,
+    samplers: Sequence[str] = MEASURED,
+) -> list[Task]:
+    """Every combination, sampler by sampler; baselines have one stream.
 
-    Example: python -m benchmarks.gpu --shape 20/64/64 --streams 1 --json gpu.json
+    Raises ConfigError for a shape that is none, or a sampler.
     """
-    try:
-        device = find_device()
-    except BackendUnavailable as error:
-        console.print(f"benchmarks.gpu: {error}")
-        raise typer.Exit(1) from error
-    deadline = time.monotonic() + 60 * minutes
-    known = known_here(device)
-    report: dict[str, Any] = {
+    for name in samplers:
+        if name not in MEASURED:
+            raise ConfigError(f"no sampler {name!r}; choose one of {', '.join(MEASURED)}")
+    for shape in shapes:
+        config_of_shape(shape)
+    return [
+        Task(shape, count, sampler)
+        for sampler in sorted(samplers, key=MEASURED.index)
+        for shape in shapes
+        for count in ((1,) if sampler in BASELINES else streams)
+    ]
+
+
+def longest_row_s() -> float | None:
+    """A row that takes longer waits for something that will not come; the interpreter may."""
+    return 180.0 if find_device().type == "cuda" else None
+
+
+def machine_report() -> dict[str, Any]:
+    """What rows are to be read with: commit, machine, GPU and versions.
+
+    Raises BackendUnavailable if there is no GPU.
+    """
+    device = find_device()
+    return {
         "commit": current_commit(),
         "machine": describe_machine(),
-        "device": asdict(known),
+        "device": asdict(known_here(device)),
         "torch": torch.__version__,
         "triton": triton.__version__,
-        "measured": device_figures() if device.type == "cuda" else {},
-        "results": [],
     }
-    for shape in shapes or SHAPES:
-        config = config_of_shape(shape)
-        weights = float16_weights(config)
-        check = Check.of(config, weights)
-        for count in streams or STREAMS:
-            for name in runnable(config, count, known):
-                if time.monotonic() > deadline:
-                    console.print("out of time; what was measured is written")
-                    raise typer.Exit(_status(report))
-                row = measured(name, shape, config, weights, count, hops, known)
-                row["largest_error"] = check.largest_error(name, count)
-                report["results"].append(row)
-                write(json_file, report)
-                show(row)
-        if baselines and device.type == "cuda":
-            report.setdefault("baselines", {})[shape] = {
-                name: baseline_rate(config, weights, compiled=name == "torch-compile")
-                for name in _BASELINES
-                if time.monotonic() < deadline
-            }
-            write(json_file, report)
-    raise typer.Exit(_status(report))
 
 
-def _status(report: dict[str, Any]) -> int:
-    """1 if any sampler was wrong, else 0."""
-    wrong = [row for row in report["results"] if not row["largest_error"] <= LARGEST_ERROR]
-    for row in wrong:
-        console.print(
-            f"benchmarks.gpu: {row['sampler']} is wrong for {row['shape']} and {row['streams']} "
-            f"streams: a logit is off by {row['largest_error']:.3g}; its times mean nothing"
-        )
-    return int(bool(wrong))
+def measured(task: Task, hops: int) -> dict[str, Any]:
+    """A task's row: rates of all streams together; a kernel's errors, prediction and floors, too.
 
-
-def runnable(config: ModelConfig, streams: int, device: Device) -> list[str]:
-    """Samplers that the device can run for so many streams."""
-    can = (predicted_us(name, config.decoder, streams, device) < inf for name in SAMPLERS)
-    return list(compress(SAMPLERS, can))
-
-
-def measured(
-    name: str,
-    shape: str,
-    config: ModelConfig,
-    weights: Weights,
-    streams: int,
-    hops: int,
-    device: Device,
-) -> dict[str, Any]:
-    """One sampler's row: right or wrong, rates of all streams together, prediction and floors."""
-    run = sampling(name, config, weights, streams, hops)
+    hops: of every stream, in one run of a kernel.
+    """
+    if task.sampler in BASELINES:
+        run, samples = baseline(task)
+        more: dict[str, Any] = {"dtype": "float32"}
+    else:
+        run, samples = sampling(task, hops), hops * task.config.hop_samples
+        more = {"dtype": "float16", **checked(task), "predicted_us": task.predicted_us}
     run()
     seconds = [timed(run) for _ in range(RUNS)]
-    samples = hops * config.hop_samples
     each = median(seconds) / samples * 1e6
-    floors = floors_us(name, config, streams, device)
-    return {
-        "shape": shape,
-        "sampler": name,
-        "dtype": "float16",
-        "streams": streams,
-        "samples_per_s": streams * samples / median(seconds),
-        "samples_per_s_min": streams * samples / max(seconds),
-        "samples_per_s_max": streams * samples / min(seconds),
+    row = {
+        **more,
+        "samples_per_s": task.streams * samples / median(seconds),
+        "samples_per_s_min": task.streams * samples / max(seconds),
+        "samples_per_s_max": task.streams * samples / min(seconds),
         "x_realtime": 1e6 / each / SAMPLE_RATE,
         "us_per_sample": each,
-        "us_per_stage": each / stages(name, config),
-        "predicted_us": predicted_us(name, config.decoder, streams, device),
-        **{f"{floor}_floor_us": value for floor, value in floors.items()},
-        "fraction_of_floor": max(floors.values()) / each,
     }
+    if task.sampler not in BASELINES:
+        floors = floors_us(task)
+        row["us_per_stage"] = each / stages(task)
+        row |= {f"{floor}_floor_us": value for floor, value in floors.items()}
+        row["fraction_of_floor"] = max(floors.values()) / each
+    return row
 
 
-def sampling(
-    name: str, config: ModelConfig, weights: Weights, streams: int, hops: int
-) -> Callable[[], torch.Tensor]:
+def checked(task: Task) -> dict[str, Any]:
+    """Whether a kernel is right, and how far off it is."""
+    error = Check.of(task.shape).largest_error(task)
+    return {"right": error <= LARGEST_ERROR, "largest_error": error}
+
+
+def sampling(task: Task, hops: int) -> Callable[[], object]:
     """A call that samples ``hops`` hops of each stream, going on from the call before."""
-    device = find_device()
-    packed = pack_decoder(config.decoder, weights, torch.float16, device)
-    sampler = sampler_for(config, packed, streams, name)
+    device, config, streams = find_device(), task.config, task.streams
+    packed = pack_decoder(config.decoder, float16_weights(task.shape), torch.float16, device)
+    sampler = sampler_for(config, packed, streams, task.sampler)
     state = Streams.at_rest(config.decoder, streams, device)
     samples = hops * config.hop_samples
     generator = torch.Generator().manual_seed(0)
@@ -189,12 +184,7 @@ def sampling(
         scores=torch.empty(streams, 0, LEVELS, device=device),
         sharpness=1 / TEMPERATURE,
     )
-
-    def run() -> torch.Tensor:
-        sampler.run(call, state)
-        return call.codes
-
-    return run
+    return lambda: sampler.run(call, state)
 
 
 @dataclass(frozen=True)
@@ -208,10 +198,12 @@ class Check:
     logits: NDArray[np.float32]
 
     @classmethod
-    def of(cls, config: ModelConfig, weights: Weights) -> Check:
+    @cache
+    def of(cls, shape: str) -> Check:
         """Random input for a network, and what the reference makes of it."""
+        weights = float16_weights(shape)
         rng = np.random.default_rng(1)
-        config = replace(config, hop_samples=_CHECKED_AFTER)
+        config = replace(config_of_shape(shape), hop_samples=_CHECKED_AFTER)
         hops = -(-max(config.decoder.dilations) // _CHECKED_AFTER) + 1
         latents = rng.normal(size=(hops, config.latent_channels)).astype(np.float32)
         codes = rng.integers(0, LEVELS, hops * _CHECKED_AFTER).astype(np.uint8)
@@ -219,9 +211,9 @@ class Check:
         logits = reference.teacher_force(latents, codes, reference.initial_state())
         return cls(config, weights, latents, codes, logits)
 
-    def largest_error(self, name: str, streams: int) -> float:
-        """Of any logit of the first and the last of so many streams, in any hop."""
-        device = find_device()
+    def largest_error(self, task: Task) -> float:
+        """Of any logit of the first and the last of a task's streams, in any hop."""
+        device, streams = find_device(), task.streams
         packed = pack_decoder(self.config.decoder, self.weights, torch.float16, device)
         latents = torch.from_numpy(self.latents).to(device).expand(streams, -1, -1)
         codes = torch.from_numpy(self.codes).to(device).expand(streams, -1).contiguous()
@@ -234,46 +226,47 @@ class Check:
             scores=torch.empty(*codes.shape, LEVELS, device=device),
         )
         state = Streams.at_rest(self.config.decoder, streams, device)
-        sampler_for(self.config, packed, streams, name).run(call, state)
+        sampler_for(self.config, packed, streams, task.sampler).run(call, state)
         ends = call.scores[[0, -1]].cpu().numpy()
         return float(np.abs(ends - self.logits).max())
 
 
-def stages(name: str, config: ModelConfig) -> int:
+def stages(task: Task) -> int:
     """Steps of one sample that wait for one another: products, or hand-offs, or launches."""
-    layers = len(config.decoder.dilations)
+    layers = len(task.config.decoder.dilations)
     return {
         Persistent.name: 2 * layers + 3,
         Pipeline.name: layers + 2,
         FusedLayers.name: layers + 2,
-    }[name]
+    }[task.sampler]
 
 
-def floors_us(name: str, config: ModelConfig, streams: int, device: Device) -> dict[str, float]:
+def floors_us(task: Task) -> dict[str, float]:
     """What a sampler of this kind cannot go below, in microseconds a sample of every stream."""
-    reads = 0 if name == Pipeline.name else weight_bytes(config.decoder)
-    times = streams if name == Persistent.name else -(-streams // FusedLayers.STREAMS)
-    layers = len(config.decoder.dilations)
+    device, name = known_here(find_device()), task.sampler
+    reads = 0 if name == Pipeline.name else weight_bytes(task.config.decoder)
+    times = task.streams if name == Persistent.name else -(-task.streams // FusedLayers.STREAMS)
     waits = {
         Persistent.name: 0.0,
-        Pipeline.name: (layers + 2) * device.exchange_us,
-        FusedLayers.name: (layers + 2) * device.launch_us,
+        Pipeline.name: stages(task) * device.exchange_us,
+        FusedLayers.name: stages(task) * device.launch_us,
     }
     return {"bandwidth": read_us(reads * times, device), "latency": waits[name]}
 
 
-def baseline_rate(config: ModelConfig, weights: Weights, *, compiled: bool) -> float:
-    """Samples per second of one stream in PyTorch on the GPU, float32."""
-    decoder = TorchDecoder(config, weights, 1, compiled=compiled, device="cuda")
-    latents = np.zeros((1, config.latent_channels), np.float32)
+def baseline(task: Task) -> tuple[Callable[[], object], int]:
+    """A call that samples one stream in PyTorch on the GPU, float32; and how many samples."""
+    compiled, weights = task.sampler == "torch-compile", float16_weights(task.shape)
+    decoder = TorchDecoder(task.config, weights, 1, compiled=compiled, device="cuda")
+    latents = np.zeros((1, task.config.latent_channels), np.float32)
     uniforms = np.random.default_rng(0).random(64, dtype=np.float32)
-    decoder.generate(latents, uniforms[:8])
-    return len(uniforms) / timed(lambda: decoder.generate(latents, uniforms))
+    return lambda: decoder.generate(latents, uniforms), len(uniforms)
 
 
 def device_figures() -> dict[str, float]:
-    """What the model assumes of the device, measured: an exchange through L2, a launch in a
-    graph."""
+    """What the model assumes of a GPU, measured: an exchange through L2, a launch in a graph."""
+    if find_device().type != "cuda":
+        return {}
     words = torch.zeros(2, 32, dtype=torch.int64, device="cuda").view(torch.uint64)
 
     def exchanges() -> None:
@@ -315,13 +308,15 @@ def _nothing(counter):  # type: ignore[no-untyped-def]
     tl.store(counter, tl.load(counter) + 1.0)
 
 
-def float16_weights(config: ModelConfig) -> Weights:
-    """Random weights that float16 holds exactly."""
-    weights = random_weights(decoder_shapes(config), np.random.default_rng(0))
+@cache
+def float16_weights(shape: str) -> Weights:
+    """Random weights of a network that float16 holds exactly."""
+    rng = np.random.default_rng(0)
+    weights = random_weights(decoder_shapes(config_of_shape(shape)), rng)
     return {name: value.astype(np.float16).astype(np.float32) for name, value in weights.items()}
 
 
-def timed(work: Callable[[], Any]) -> float:
+def timed(work: Callable[[], object]) -> float:
     """Seconds until the device has done it, and nothing before it."""
     synchronise()
     started = time.perf_counter()
@@ -334,23 +329,3 @@ def synchronise() -> None:
     """Wait until the device has nothing left to do."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-def write(path: Path, report: dict[str, Any]) -> None:
-    """Keep what there is so far, in one step."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
-
-
-def show(row: dict[str, Any]) -> None:
-    """One line for whoever waits."""
-    console.print(
-        f"{row['shape']:>11} {row['sampler']:>11} {row['streams']:>3} streams: "
-        f"{row['us_per_sample']:8.1f} us a sample ({row['predicted_us']:.1f} predicted), "
-        f"{row['x_realtime']:6.2f} x real time, logits within {row['largest_error']:.1e}"
-    )
-
-
-if __name__ == "__main__":
-    app()

@@ -30,7 +30,7 @@ from bridge.commands import (
 )
 from bridge.commands.usage import UsageError
 from bridge.devices import DeviceLost
-from model.errors import BackendUnavailable, ConfigError, UmtError, UnknownDomain
+from model.errors import ConfigError, UmtError, UnknownDomain
 
 app = typer.Typer(
     name="umt",
@@ -56,7 +56,7 @@ app.add_typer(evaluate.app, name="eval")
 app.add_typer(bench.app, name="bench")
 
 INTERRUPTED = 128 + signal.SIGINT
-_BAD_USAGE = (UsageError, UnknownDomain, ConfigError, BackendUnavailable)
+_BAD_USAGE = (UsageError, UnknownDomain, ConfigError)
 # What typer raises for a bad command line; its own name for it has changed between versions.
 _TYPER_USAGE = typer.BadParameter.__mro__[1]
 

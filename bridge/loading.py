@@ -18,8 +18,8 @@ def load_backend(
     """Open a backend and warm it up; the first time on a machine this compiles for a while.
 
     threads: see ``open_backend``.  cpus: that it will be kept on; None is any.
-    Raises BackendUnavailable, listing the names, if there is none of this name; ConfigError if it
-    cannot have so many threads.
+    Raises ConfigError if there is none of this name, listing the names, or it cannot have so many
+    threads; BackendUnavailable if it cannot run here.
     """
     backend = open_backend(name, bundle, threads)
     cores = available_cores() if cpus is None else len(cpus)

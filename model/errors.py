@@ -22,7 +22,7 @@ class UnknownDomain(UmtError):
 
 
 class BackendUnavailable(UmtError):
-    """A decoder backend was asked for that this machine cannot run."""
+    """A backend or sampler was asked for that this machine cannot run."""
 
 
 class AudioFileError(UmtError):

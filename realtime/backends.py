@@ -110,11 +110,11 @@ def open_backend(name: str, bundle: Bundle, threads: int = 1) -> Backend:
 
     threads: that may work on one stream. Two encode together; they sample together only where that
     pays, and otherwise take a decoder each while a crossfade has two. Only numba's backends have
-    two. Raises BackendUnavailable, listing the names, if there is none of this name, or it cannot
-    run here; ConfigError if it cannot have so many threads.
+    two. Raises ConfigError if there is none of this name, listing the names, or it cannot have so
+    many threads; BackendUnavailable if it cannot run here.
     """
     if name not in _MAKERS:
-        raise BackendUnavailable(f"no backend {name!r}; choose one of {', '.join(BACKENDS)}")
+        raise ConfigError(f"no backend {name!r}; choose one of {', '.join(BACKENDS)}")
     if not name.startswith("numba") and threads > 1:
         raise ConfigError(f"the {name} backend has one thread, got {threads}; use one")
     make_encoder, make_decoder = _MAKERS[name]

@@ -57,8 +57,8 @@ def find_device() -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise BackendUnavailable(
-            "the triton backend needs a GPU, and torch finds none; use --backend numba-int8 "
-            "(or set TRITON_INTERPRET=1 to try the kernels, thousands of times slower)"
+            "triton kernels need a GPU, and torch finds none; the CPU has --backend numba-int8 "
+            "(TRITON_INTERPRET=1 tries the kernels without a GPU, thousands of times slower)"
         )
     _require_able(torch.device("cuda"))
     return torch.device("cuda", torch.cuda.current_device())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bridge.commands import bench_gpu
 from bridge.commands.usage import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-
 Task = tuple[str, "Callable[..., Measurement]"]
 """A name, and what measures it, given ``progress``."""
 
@@ -163,6 +163,9 @@ def chain(
     effort = Effort(runs, seconds)
     tasks = _of_profiles(measure_chain, profile, threads, dtype, streams=streams, effort=effort)
     _run(tasks, json_path, plot_path)
+
+
+app.command("gpu", epilog=bench_gpu.EPILOG)(bench_gpu.gpu)
 
 
 def _of_profiles(

@@ -7,7 +7,16 @@ from contextlib import contextmanager
 
 from model.errors import UmtError
 
-_OWN = {"bridge", "evaluation", "model", "numba_kernels", "realtime", "training"}
+_OWN = {
+    "benchmarks",
+    "bridge",
+    "evaluation",
+    "model",
+    "numba_kernels",
+    "realtime",
+    "training",
+    "triton_kernels",
+}
 
 
 @contextmanager
