@@ -94,6 +94,11 @@ class Chain:
         return round(self.delay_s * self.rate)
 
     @property
+    def controls(self) -> Controls:
+        """In force at the next hop."""
+        return self._controls
+
+    @property
     def resampling_delay_s(self) -> tuple[float, float]:
         """Delay of resampling on the way in and on the way out."""
         return self._down.delay_s, self._up.delay_s

@@ -25,8 +25,6 @@ class Setting:
     high: float
     unit: str
     description: str
-    own_address: bool = True
-    """Whether it has an address of its own, and is told by its name."""
 
     @property
     def path(self) -> str:
@@ -68,10 +66,9 @@ def _setting(
     low: float = 0.0,
     high: float = math.inf,
     unit: str = "",
-    own_address: bool = True,
 ) -> Any:
     facts = {"low": low, "high": high, "unit": unit, "description": description}
-    return field(default=default, metadata={**facts, "own_address": own_address})
+    return field(default=default, metadata=facts)
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ class Controls:
     )
 
     blend: float = _setting(0.0, "share of a second domain in the sound, equal power", high=1.0)
-    blend_domain: int = _setting(0, "that domain, by its place in the bundle", own_address=False)
+    blend_domain: int = _setting(0, "that domain, by its place in the bundle")
     seed: int = _setting(0, "sampling begins anew from it, the same each time", high=2**63 - 1)
     record: bool = _setting(False, "1 records input and output", high=1.0)
     seedings: int = 0
@@ -130,10 +127,8 @@ SETTINGS: dict[str, Setting] = {
 }
 """Every control by field name."""
 
-SETTINGS_BY_PATH: dict[str, Setting] = {
-    row.path: row for row in SETTINGS.values() if row.own_address
-}
-"""Every control that has an address, by its address below ``/umt/``."""
+SETTINGS_BY_PATH: dict[str, Setting] = {row.path: row for row in SETTINGS.values()}
+"""Every control by its address below ``/umt/``."""
 
 
 class Mailbox:

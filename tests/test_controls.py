@@ -16,7 +16,7 @@ def test_every_field_is_a_setting_with_its_default() -> None:
     assert list(SETTINGS) == [row.name for row in fields(Controls) if row.name not in counts]
     for name, setting in SETTINGS.items():
         assert getattr(Controls(), name) == setting.default
-        assert SETTINGS_BY_PATH.get(setting.path) is (setting if setting.own_address else None)
+        assert SETTINGS_BY_PATH[setting.path] is setting
         assert setting.low <= setting.default <= setting.high
         assert setting.description
 
@@ -24,7 +24,7 @@ def test_every_field_is_a_setting_with_its_default() -> None:
 def test_paths_follow_the_osc_contract() -> None:
     assert set(SETTINGS_BY_PATH) == {
         "domain", "mix", "temperature", "gain/in", "gain/out", "bypass", "freeze",
-        "latent/smooth", "latent/noise", "blend", "seed", "record",
+        "latent/smooth", "latent/noise", "blend", "blend/domain", "seed", "record",
     }  # fmt: skip
 
 
