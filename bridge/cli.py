@@ -25,6 +25,7 @@ from bridge.commands import (
     domains,
     evaluate,
     live,
+    replay,
     train,
     translate,
 )
@@ -47,6 +48,7 @@ app = typer.Typer(
 app.command("demo", epilog=demo.EPILOG)(demo.demo)
 app.command("live", epilog=live.EPILOG)(live.live)
 app.command("translate", epilog=translate.EPILOG)(translate.translate)
+app.command("replay", epilog=replay.EPILOG)(replay.replay)
 app.command("devices", epilog=devices.EPILOG)(devices.devices)
 app.command("domains", epilog=domains.EPILOG)(domains.domains)
 app.command("train", epilog=train.EPILOG)(train.train)
