@@ -6,7 +6,6 @@ else: whichever process does it, and however often, the same sound comes out.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, as_completed
@@ -16,8 +15,7 @@ from pathlib import Path
 from bridge.cluster import WorkLost, result_of
 from bridge.files import Translated, translate_file
 from bridge.outputs import discard_part, shown
-from model.bundle import Bundle, load_bundle
-from model.bundle_files import MANIFEST
+from model.bundle import load_bundle
 from model.errors import AudioFileError, BundleError, UmtError
 from realtime.backends import open_backend
 from realtime.chain import Chain
@@ -35,16 +33,10 @@ class Batch:
     """
 
     bundle: Path | None
-    fingerprint: str
+    fingerprint: str | None
     backend: str
     controls: Controls
     seed: int
-
-
-def fingerprint_of(bundle: Bundle) -> str:
-    """What tells a bundle on disk from others: the hash of its manifest, which has its files'."""
-    assert bundle.path is not None
-    return hashlib.sha256((bundle.path / MANIFEST).read_bytes()).hexdigest()
 
 
 def translate_one(batch: Batch, source: Path, target: Path) -> Translated:
@@ -97,7 +89,7 @@ _opened = _Chains()
 def _chain_of(batch: Batch) -> Chain:
     if _opened.batch != batch or _opened.chain is None:
         bundle = load_bundle(batch.bundle)
-        if fingerprint_of(bundle) != batch.fingerprint:
+        if bundle.fingerprint != batch.fingerprint:
             assert bundle.path is not None
             raise BundleError(
                 f"a worker has another bundle in {shown(bundle.path)}; copy yours to it, or give "

@@ -24,6 +24,7 @@ from bridge.commands import (
     devices,
     domains,
     evaluate,
+    latency,
     live,
     replay,
     train,
@@ -49,6 +50,7 @@ app.command("demo", epilog=demo.EPILOG)(demo.demo)
 app.command("live", epilog=live.EPILOG)(live.live)
 app.command("translate", epilog=translate.EPILOG)(translate.translate)
 app.command("replay", epilog=replay.EPILOG)(replay.replay)
+app.command("latency", epilog=latency.EPILOG)(latency.latency)
 app.command("devices", epilog=devices.EPILOG)(devices.devices)
 app.command("domains", epilog=domains.EPILOG)(domains.domains)
 app.command("train", epilog=train.EPILOG)(train.train)

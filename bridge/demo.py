@@ -24,6 +24,7 @@ from model.errors import UmtError
 from realtime.backends import Backend
 from realtime.controls import Controls, Mailbox
 from realtime.engine import Engine
+from realtime.latency import LatencyTable
 from realtime.meter import Meter
 from realtime.partner import processor_time
 
@@ -38,7 +39,7 @@ _GLANCE_S = 0.02
 class HopLog(Meter):
     """A meter that keeps the time of every hop and every switch of a run."""
 
-    def __init__(self, hop_s: float, most_hops: int, heard_s: Callable[[], float]):
+    def __init__(self, hop_s: float, most_hops: int, heard_s: Callable[[], float] = lambda: 0.0):
         """heard_s: when the hop at hand will have been heard, in seconds of the performance."""
         super().__init__(hop_s)
         self._heard_s = heard_s
@@ -94,7 +95,7 @@ class DemoRun:
     hop_at_s: NDArray[np.float64]
     hop_ms: NDArray[np.float64]
     meter: dict[str, Any]
-    latency: dict[str, Any]
+    latency: LatencyTable
     osc: dict[str, Any]
     late_blocks: int
     cpu_share: float
@@ -168,7 +169,7 @@ def play_demo(
         hop_at_s=log.ended_at[:count] - player.started_at,
         hop_ms=log.seconds[:count] * 1e3,
         meter=log.snapshot().to_dict(),
-        latency=engine.latency().to_dict(),
+        latency=engine.latency(),
         osc=osc.counts.to_dict(),
         late_blocks=player.late_blocks,
         cpu_share=_cpu_share(log, count),

@@ -143,10 +143,10 @@ def _draw_spread(axes: Any, run: DemoRun) -> None:
 
 
 def _draw_figures(axes: Any, run: DemoRun) -> None:
-    statistics = hop_statistics(run)
+    statistics = hop_statistics(run.hop_ms, run.meter)
     axes.axis("off")
     rows = [
-        ("latency", f"{run.latency['total_ms']:.1f} ms"),
+        ("latency", f"{run.latency.total_ms:.1f} ms"),
         ("hop p50", f"{statistics['p50_ms']:.2f} ms"),
         ("p95", f"{statistics['p95_ms']:.2f} ms"),
         ("p99", f"{statistics['p99_ms']:.2f} ms"),

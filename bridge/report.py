@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 
 from bridge.demo import DemoRun
 from bridge.version import source_commit, umt_version
 from model.bundle import Bundle
+from realtime.latency import LatencyTable
 from realtime.machine import describe_machine
 from realtime.meter import percentile
 
@@ -23,15 +25,18 @@ X_REAL_TIME = (
 HOP_TIME = "wall-clock time to encode and generate one hop, in the order they were played"
 
 
-def hop_statistics(run: DemoRun) -> dict[str, float]:
-    """Count, percentiles and misses of the time a hop takes."""
+def hop_statistics(hop_ms: NDArray[np.float64], meter: Mapping[str, Any]) -> dict[str, float]:
+    """Count, percentiles and misses of the time a hop takes.
+
+    hop_ms: (hops,) in any order.  meter: a snapshot's mapping.
+    """
     shares = {"p50_ms": 0.50, "p95_ms": 0.95, "p99_ms": 0.99}
     return {
-        "count": len(run.hop_ms),
-        **{name: percentile(run.hop_ms, share) for name, share in shares.items()},
-        "max_ms": float(run.hop_ms.max(initial=0.0)),
-        "deadline_ms": run.meter["deadline_ms"],
-        "misses": run.meter["misses"],
+        "count": len(hop_ms),
+        **{name: percentile(hop_ms, share) for name, share in shares.items()},
+        "max_ms": float(hop_ms.max(initial=0.0)),
+        "deadline_ms": meter["deadline_ms"],
+        "misses": meter["misses"],
     }
 
 
@@ -45,7 +50,7 @@ def as_json(run: DemoRun, bundle: Bundle, backend: str, seed: int) -> dict[str, 
         "network": {
             "profile": bundle.config.profile,
             "bundle": bundle.path.name if bundle.path else None,
-            "manifest_sha256": _manifest_hash(bundle.path),
+            "manifest_sha256": bundle.fingerprint,
             "domains": list(bundle.domain_names),
             "backend": backend,
             "threads": run.threads,
@@ -60,8 +65,8 @@ def as_json(run: DemoRun, bundle: Bundle, backend: str, seed: int) -> dict[str, 
             "realtime_priority": run.realtime_granted,
             "realtime_reason": run.realtime_reason,
         },
-        "latency": run.latency,
-        "hop": hop_statistics(run),
+        "latency": run.latency.to_dict(),
+        "hop": hop_statistics(run.hop_ms, run.meter),
         "x_real_time": {
             "value": run.x_real_time,
             "core_share": run.cpu_share,
@@ -81,20 +86,19 @@ def as_json(run: DemoRun, bundle: Bundle, backend: str, seed: int) -> dict[str, 
     }
 
 
-def latency_table(run: DemoRun) -> Table:
+def latency_table(latency: LatencyTable, title: str) -> Table:
     """The way from input to output, part by part."""
-    table = Table("part", "ms", "origin", title="Latency, input to output (no device)")
+    table = Table("part", "ms", "origin", title=title)
     table.columns[1].justify = "right"
-    for item in run.latency["items"]:
-        table.add_row(item["name"], f"{item['ms']:.2f}", item["origin"])
+    for item in latency.items:
+        table.add_row(item.name, f"{item.ms:.2f}", item.origin)
     table.add_section()
-    table.add_row("total", f"{run.latency['total_ms']:.2f}", "", style="bold")
+    table.add_row("total", f"{latency.total_ms:.2f}", "", style="bold")
     return table
 
 
-def hop_table(run: DemoRun) -> Table:
-    """The time each hop took against the time it lasts."""
-    statistics = hop_statistics(run)
+def hop_table(statistics: Mapping[str, float]) -> Table:
+    """The time each hop took against the time it lasts. statistics: of ``hop_statistics``."""
     title = f"Time to translate a hop of {statistics['deadline_ms']:g} ms"
     table = Table("hops", "p50", "p95", "p99", "max", "misses", title=title)
     for column in table.columns:
@@ -125,9 +129,3 @@ def sentences(run: DemoRun) -> list[str]:
         f"{run.late_blocks}; real-time priority: {run.realtime_reason}"
     )
     return lines
-
-
-def _manifest_hash(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    return hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from bridge.recorder import Recorder
 from bridge.steady_stream import SteadyStream
 from bridge.version import umt_version
 from model.bundle import Bundle
-from model.bundle_files import MANIFEST
 from model.errors import UmtError
 from realtime.backends import Backend
 from realtime.controls import Mailbox
@@ -56,7 +54,7 @@ class Takes:
             "session",
             umt=umt_version(),
             bundle=shown(bundle.path.resolve()) if bundle.path else None,
-            bundle_sha256=fingerprint(bundle),
+            bundle_sha256=bundle.fingerprint,
             backend=backend.name,
             machine=describe_machine(),
         )
@@ -143,10 +141,3 @@ def read_take(folder: Path, number: int) -> RecordedTake:
         raise UmtError(f"{shown(named)} is damaged: {error}") from error
     frames = min(map(len, sides))
     return RecordedTake(facts, session, sides[0][:frames], sides[1][:frames])
-
-
-def fingerprint(bundle: Bundle) -> str | None:
-    """SHA-256 of a bundle's manifest, which holds those of all its files; None if it has none."""
-    if bundle.path is None:
-        return None
-    return hashlib.sha256((bundle.path / MANIFEST).read_bytes()).hexdigest()

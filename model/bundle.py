@@ -9,6 +9,7 @@ may also hold, by domain, the held-out score of the float32 and of the int8 deco
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -112,6 +113,13 @@ class Bundle:
     def domain_names(self) -> tuple[str, ...]:
         """Names in the bundle's order: position is the index used over OSC."""
         return tuple(domain.name for domain in self.domains)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What tells a bundle on disk from others: its manifest's SHA-256, which has its files'."""
+        if self.path is None:
+            return None
+        return hashlib.sha256((self.path / MANIFEST).read_bytes()).hexdigest()
 
     def domain_index(self, domain: str | int) -> int:
         """Index of a domain given by name or index. Raises UnknownDomain, listing the names."""

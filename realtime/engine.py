@@ -231,6 +231,7 @@ class Engine:
     def step(self) -> bool:
         """One turn of the engine: at most one hop. Returns whether there was any input."""
         backlog = self._captured.backlog
+        self.meter.show_queue(backlog / self.rate)
         if backlog > self.backlog_limit:
             at = self.chain.frames_in
             dropped = self.chain.skip(backlog // self.chain.skip_unit)

@@ -60,6 +60,9 @@ class MeterSnapshot:
     """Input frames dropped as stale."""
     xruns: int
     """Gaps the sound driver itself reported."""
+    queue_ms: float
+    """How much input waited when the engine last looked."""
+    max_queue_ms: float
     switches: int
     last_switch_ms: float
     """From the request to the new domain sounding alone."""
@@ -87,6 +90,8 @@ class Meter:
         self.dropped_frames = 0
         self.xruns = 0
         self.switches = 0
+        self.queue_s = 0.0
+        self.max_queue_s = 0.0
         self.peak_in = 0.0
         self.peak_out = 0.0
         self._max_s = 0.0
@@ -100,6 +105,11 @@ class Meter:
         self._max_s = max(self._max_s, seconds)
         self.misses += seconds > self.hop_s
         self.hops += 1
+
+    def show_queue(self, seconds: float) -> None:
+        """So much input waits. Engine side."""
+        self.queue_s = seconds
+        self.max_queue_s = max(self.max_queue_s, seconds)
 
     def show_levels(self, peak_in: float, peak_out: float) -> None:
         """Peaks of one hop's input and output, linear. Engine side."""
@@ -151,6 +161,8 @@ class Meter:
             overloads=self.overloads,
             dropped_frames=self.dropped_frames,
             xruns=self.xruns,
+            queue_ms=self.queue_s * 1e3,
+            max_queue_ms=self.max_queue_s * 1e3,
             switches=self.switches,
             last_switch_ms=float(last) * 1e3,
             max_switch_ms=float(switch_times.max(initial=0.0)) * 1e3,

@@ -19,6 +19,7 @@ from model.bundle import Bundle, Domain
 from model.config import SILENCE, DecoderConfig, EncoderConfig, ModelConfig
 from model.interface import Codes, Latents
 from realtime.backends import Backend
+from realtime.transparent import TransparentDecoder, TransparentEncoder
 
 HOP = 80
 
@@ -41,35 +42,6 @@ def echo_bundle(config: ModelConfig, domains: int = 2) -> Bundle:
 
 
 @dataclass
-class EchoEncoderState:
-    pending: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
-    started: bool = False
-
-    def copy(self) -> EchoEncoderState:
-        return EchoEncoderState(self.pending.copy(), self.started)
-
-
-class EchoEncoder:
-    def __init__(self, config: ModelConfig):
-        self.config = config
-
-    @property
-    def delay_samples(self) -> int:
-        return self.config.encoder.lookahead_samples
-
-    def initial_state(self) -> EchoEncoderState:
-        return EchoEncoderState()
-
-    def encode(self, audio: NDArray[np.float32], state: EchoEncoderState) -> Latents:
-        hop, ahead = self.config.hop_samples, self.delay_samples
-        state.pending = np.concatenate([state.pending, audio])
-        frames = max(len(state.pending) - ahead, 0) // hop
-        latents = state.pending[: frames * hop].reshape(frames, hop)
-        state.pending = state.pending[frames * hop :]
-        return latents.astype(np.float32)
-
-
-@dataclass
 class EchoDecoderState:
     """What the decoder has read or said, newest last: the whole past, for tests to look at."""
 
@@ -80,9 +52,9 @@ class EchoDecoderState:
         return EchoDecoderState(list(self.codes), self.previous)
 
 
-class EchoDecoder:
+class EchoDecoder(TransparentDecoder):
     def __init__(self, config: ModelConfig, gain: float = 1.0):
-        self.config = config
+        super().__init__(config)
         self.gain = np.float32(gain)
         self.delay_s = 0.0
         """Slept for each hop generated: an engine that cannot keep up."""
@@ -122,7 +94,7 @@ def echo_backend(config: ModelConfig, gains: tuple[float, ...] = (1.0, 0.5)) -> 
     return Backend(
         name="echo",
         config=config,
-        encoder=EchoEncoder(config),
+        encoder=TransparentEncoder(config),
         decoders=tuple(EchoDecoder(config, gain) for gain in gains),
         temperatures=tuple(1.0 for _ in gains),
     )

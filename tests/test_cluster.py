@@ -21,7 +21,7 @@ import dask  # noqa: E402
 import psutil  # noqa: E402
 
 import bridge.cluster  # noqa: E402
-from bridge.batch import Batch, fingerprint_of, translate_one  # noqa: E402
+from bridge.batch import Batch, translate_one  # noqa: E402
 from bridge.cluster import WorkLost, cluster_at, local_processes, result_of  # noqa: E402
 from model.bundle import Bundle, load_bundle, save_bundle  # noqa: E402
 from model.errors import BundleError, UmtError  # noqa: E402
@@ -196,7 +196,7 @@ def test_work_that_kills_every_process_is_given_up() -> None:
 
 
 def test_a_worker_with_another_bundle_is_refused(bundle_path: Path, tmp_path: Path) -> None:
-    right = fingerprint_of(load_bundle(bundle_path))
+    right = load_bundle(bundle_path).fingerprint
     batch = Batch(bundle_path, right, "numba-int8", Controls(), 0)
     soundfile.write(tmp_path / "in.wav", np.zeros(800), 16_000)
     done = translate_one(batch, tmp_path / "in.wav", tmp_path / "out.wav")

@@ -99,10 +99,10 @@ def _write(out: Path, run: DemoRun, bundle: Bundle, backend: str, seed: int) -> 
 def _show(run: DemoRun, out: Path) -> None:
     from bridge.console import say, show
     from bridge.outputs import shown
-    from bridge.report import hop_table, latency_table, sentences
+    from bridge.report import hop_statistics, hop_table, latency_table, sentences
 
-    show(latency_table(run))
-    show(hop_table(run))
+    show(latency_table(run.latency, "Latency, input to output (no device)"))
+    show(hop_table(hop_statistics(run.hop_ms, run.meter)))
     for line in sentences(run):
         say(line)
     names = ("demo.wav", "latency.json", "latency.png")

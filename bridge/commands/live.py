@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,44 +15,27 @@ from bridge.commands.options import (
     TemperatureOption,
     ThreadsOption,
 )
+from bridge.commands.streams import (
+    ChannelOption,
+    DriverOption,
+    InputOption,
+    OutputOption,
+    stream_opener,
+)
 from bridge.commands.usage import UsageError
-
-if TYPE_CHECKING:
-    from bridge.audio import AudioStream
 
 EPILOG = "Example: umt live --in 'USB Audio' --out 'USB Audio' --to strings --record takes"
 
 
 def live(
-    input_: Annotated[
-        str | None,
-        typer.Option(
-            "--in",
-            metavar="DEV",
-            help="Input device: name, part of it, or index.  [default: the system's]",
-        ),
-    ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option("--out", metavar="DEV", help="Output device.  [default: the system's]"),
-    ] = None,
+    input_: InputOption = None,
+    output: OutputOption = None,
     to: Annotated[
         str | None,
         typer.Option("--to", metavar="DOMAIN", help="Domain to begin in.  [default: the first]"),
     ] = None,
-    driver: Annotated[
-        str,
-        typer.Option(
-            "--driver",
-            metavar="NAME",
-            help="portaudio, or jack: ports of its own on a JACK server, --in and --out being "
-            "ports or clients there, or none.",
-        ),
-    ] = "portaudio",
-    channel: Annotated[
-        int,
-        typer.Option("--channel", metavar="N", min=1, help="Channel of the input that is heard."),
-    ] = 1,
+    driver: DriverOption = "portaudio",
+    channel: ChannelOption = 1,
     block: Annotated[
         int,
         typer.Option(
@@ -145,12 +127,7 @@ def live(
         record=record is not None,
     )
     osc = OscSettings(osc_port, osc_host, tuple(osc_allow or ()))
-    if driver == "jack":
-        open_stream = _jack(input_, output, rate, block, channel)
-    elif driver == "portaudio":
-        open_stream = _portaudio(input_, output, rate, block, channel)
-    else:
-        raise UsageError(f"--driver takes portaudio or jack, got {driver!r}")
+    open_stream = stream_opener(driver, input_, output, rate, block, channel)
     if osc.is_open:
         note(
             f"warning: whoever reaches {osc.host}:{osc.port} can steer umt; "
@@ -158,52 +135,6 @@ def live(
         )
     settings = LiveSettings(open_stream, controls, osc, record, priority, chosen)
     play(loaded, load_backend(backend, loaded, threads, chosen), settings)
-
-
-def _portaudio(
-    input_: str | None, output: str | None, rate: int | None, block: int, channel: int
-) -> Callable[[bool], AudioStream]:
-    """What opens a stream by PortAudio; that there are such devices is seen to at once."""
-    from bridge.audio import DuplexStream, StreamSettings
-    from bridge.devices import find_device, look_again
-    from model.errors import AudioDeviceError, ConfigError
-    from realtime.resample import SUPPORTED_RATES
-
-    def settings() -> StreamSettings:
-        source, sink = find_device(input_, "input"), find_device(output, "output")
-        wanted = rate or int(source.default_rate)
-        if wanted not in SUPPORTED_RATES:
-            raise ConfigError(
-                f"--rate must be one of {', '.join(map(str, SUPPORTED_RATES))}, got {wanted}"
-            )
-        if channel > source.channels:
-            raise AudioDeviceError(
-                f"{source.name!r} has {source.channels} input channels, got --channel {channel}"
-            )
-        return StreamSettings(source, sink, wanted, block, channel)
-
-    found = settings()
-
-    def open_stream(again: bool) -> AudioStream:
-        if again:
-            look_again()
-        return DuplexStream(settings() if again else found)
-
-    return open_stream
-
-
-def _jack(
-    input_: str | None, output: str | None, rate: int | None, block: int, channel: int
-) -> Callable[[bool], AudioStream]:
-    """What joins a JACK server, whose rate and blocks are its own."""
-    from bridge.jack_stream import JackStream
-
-    if rate is not None or block or channel != 1:
-        raise UsageError(
-            "with --driver jack, rate and block are the server's and a channel is a port: "
-            "leave out --rate, --block and --channel"
-        )
-    return lambda again: JackStream(input_, output, insist=not again)
 
 
 def _cpus(given: str) -> frozenset[int]:

@@ -41,7 +41,7 @@ def replay(
     from bridge.loading import load_backend
     from bridge.outputs import shown
     from bridge.soundfiles import new_sound
-    from bridge.takes import fingerprint, read_take
+    from bridge.takes import read_take
     from model.bundle import load_bundle
     from model.errors import UmtError
     from realtime.machine import describe_machine
@@ -50,7 +50,7 @@ def replay(
     recorded = read_take(folder, take or 1)
     given = bundle or (Path(recorded.facts["bundle"]) if recorded.facts["bundle"] else None)
     loaded = load_bundle(given)
-    if fingerprint(loaded) != recorded.facts["bundle_sha256"]:
+    if loaded.fingerprint != recorded.facts["bundle_sha256"]:
         raise UmtError(
             f"{shown(given) if given else 'the default bundle'} is not the bundle that was played; "
             "name that with --bundle"

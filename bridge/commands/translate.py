@@ -56,7 +56,7 @@ def translate(
     be is named, and the others are done. Files that exist are replaced. Processes and machines
     change nothing of the sound.
     """
-    from bridge.batch import Batch, fingerprint_of
+    from bridge.batch import Batch
     from bridge.files import require_translatable
     from bridge.loading import domain_index, load_backend
     from model.bundle import load_bundle
@@ -70,7 +70,7 @@ def translate(
     if len(pairs) == 1:
         require_translatable(*pairs[0])
     if scheduler is not None or min(workers or 1, len(pairs)) > 1:
-        batch = Batch(bundle, fingerprint_of(network), backend, controls, seed)
+        batch = Batch(bundle, network.fingerprint, backend, controls, seed)
         _translate_at_once(pairs, batch, network, workers, scheduler)
         return
     with Chain(network, load_backend(backend, network, threads), controls=controls) as chain:
