@@ -25,8 +25,10 @@ from model.reference import ReferenceDecoder, ReferenceEncoder
 
 FORMAT, FORMAT_VERSION = "umt-onnx", 1
 MANIFEST, ENCODER = "manifest.json", "encoder.onnx"
-TOLERANCE = 1e-3
-"""The most that a latent or a logit may differ from the float64 reference's."""
+TOLERANCE = 1e-4
+"""The most that latents or logits may differ from the float64 reference's, as a share of the
+largest, or of 1: an untrained network of the paper's size has latents of thousands, which float32
+itself holds to about 2e-3."""
 
 _MARGIN_HOPS = 4
 
@@ -157,11 +159,12 @@ def _session(path: Path, name: str) -> Any:
 
 def _compared(path: Path, name: str, checked: str, found: Audio, expected: Audio) -> Exported:
     error = float(np.abs(found - expected).max())
+    allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
     # Not the other way round: NaN is wrong, too.
-    if not error <= TOLERANCE:
+    if not error <= allowed:
         raise ExportError(
             f"{name} is not the reference: {checked} differ by up to {error:.3g}, "
-            f"more than {TOLERANCE:g}; nothing was written, try another version of onnxruntime"
+            f"more than {allowed:.1g}; nothing was written, try another version of onnxruntime"
         )
     return Exported(name, path.stat().st_size, checked, error)
 
