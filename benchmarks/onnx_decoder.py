@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.baselines import Conditions
 from model.config import LEVELS, SILENCE, ModelConfig
 from model.interface import Codes, Latents
+from model.onnx_graphs import conditioned_decoder_step
 from model.weights import Weights
 
 
@@ -32,7 +31,7 @@ class OnnxDecoder:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(
-            _graph(config, weights), options, providers=["CPUExecutionProvider"]
+            conditioned_decoder_step(config, weights), options, providers=["CPUExecutionProvider"]
         )
         layers, channels = len(self._dilations), config.decoder.residual_channels
         self._code = np.empty(1, np.int64)
@@ -90,81 +89,3 @@ class OnnxDecoder:
                 self._session.run_with_iobinding(self._binding)
                 queues[slots] = self._inputs
                 self._code[0] = next_code(at, self._logits[0])
-
-
-class _Nodes:
-    """A graph under construction; vectors are rows, so a product is with a matrix transposed."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def constant(self, name: str, value: NDArray[Any]) -> str:
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-    def add(self, kind: str, *inputs: str, outputs: int = 1, **settings: Any) -> list[str]:
-        names = [f"{kind}_{len(self.nodes)}_{i}" for i in range(outputs)]
-        self.nodes.append(helper.make_node(kind, list(inputs), names, **settings))
-        return names
-
-    def product(self, vector: str, name: str, rows: NDArray[Any], bias: str) -> str:
-        return self.add("Gemm", vector, self.constant(name, rows.T), bias)[0]
-
-
-def _graph(config: ModelConfig, weights: Weights) -> bytes:
-    """The step of one sample, from code, pasts, conditions and head to logits and inputs."""
-    decoder = config.decoder
-    layers, channels = len(decoder.dilations), decoder.residual_channels
-    graph = _Nodes()
-    pasts = graph.add("Split", "pasts", outputs=layers, axis=0, num_outputs=layers)
-    conditions = graph.add("Split", "conditions", outputs=layers, axis=0, num_outputs=layers)
-    halves = graph.constant("halves", np.array([channels, channels], np.int64))
-    embedding = graph.constant("embedding", weights["embedding.weight"])
-    signal = graph.add("Gather", embedding, "code")[0]
-    inputs, gates = [], []
-    for i in range(layers):
-        name = f"layers.{i}"
-        inputs.append(signal)
-        past, current = weights[f"{name}.past.weight"], weights[f"{name}.current.weight"]
-        sums = graph.product(pasts[i], f"{name}.past", past, conditions[i])
-        sums = graph.product(signal, f"{name}.current", current, sums)
-        tone, door = graph.add("Split", sums, halves, outputs=2, axis=1)
-        tone, door = graph.add("Tanh", tone)[0], graph.add("Sigmoid", door)[0]
-        gates.append(graph.add("Mul", tone, door)[0])
-        rows = weights[f"{name}.output.weight"][:channels]
-        bias = graph.constant(f"{name}.bias", weights[f"{name}.output.bias"][:channels])
-        residual = graph.product(gates[i], f"{name}.residual", rows, bias)
-        signal = graph.add("Add", signal, residual)[0]
-    # The sum of all layers' skips is one product.
-    skips = [weights[f"layers.{i}.output.weight"][channels:] for i in range(layers)]
-    biases = [weights[f"layers.{i}.output.bias"][channels:] for i in range(layers)]
-    gated = graph.add("Concat", *gates, axis=1)[0]
-    bias = graph.constant("skip.bias", np.sum(biases, axis=0))
-    skip = graph.add("Relu", graph.product(gated, "skip", np.hstack(skips), bias))[0]
-    hidden = graph.product(skip, "hidden", weights["head.hidden.weight"], "head")
-    bias = graph.constant("logits.bias", weights["head.logits.bias"])
-    logits = graph.product(
-        graph.add("Relu", hidden)[0], "logits.weight", weights["head.logits.weight"], bias
-    )
-    stacked = graph.add("Concat", *inputs, axis=0)[0]
-    graph.nodes.append(helper.make_node("Identity", [logits], ["logits"]))
-    graph.nodes.append(helper.make_node("Identity", [stacked], ["inputs"]))
-
-    def value(name: str, shape: list[int], kind: int = TensorProto.FLOAT) -> Any:
-        return helper.make_tensor_value_info(name, kind, shape)
-
-    made = helper.make_graph(
-        graph.nodes,
-        "decoder step",
-        [
-            value("code", [1], TensorProto.INT64),
-            value("pasts", [layers, channels]),
-            value("conditions", [layers, 2 * channels]),
-            value("head", [1, decoder.head_channels]),
-        ],
-        [value("logits", [1, LEVELS]), value("inputs", [layers, channels])],
-        graph.constants,
-    )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    return model.SerializeToString()

@@ -24,6 +24,7 @@ from bridge.commands import (
     devices,
     domains,
     evaluate,
+    export,
     latency,
     live,
     replay,
@@ -58,6 +59,7 @@ app.command("add-domain", epilog=add_domain.EPILOG)(add_domain.add_domain)
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(bench.app, name="bench")
+app.add_typer(export.app, name="export")
 
 INTERRUPTED = 128 + signal.SIGINT
 _BAD_USAGE = (UsageError, UnknownDomain, ConfigError)

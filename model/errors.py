@@ -39,3 +39,7 @@ class DataError(UmtError):
 
 class TrainingError(UmtError):
     """A training run cannot start, go on, or resume."""
+
+
+class ExportError(UmtError):
+    """A network cannot be exported, or what was exported does not compute the same."""
