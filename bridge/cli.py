@@ -25,6 +25,7 @@ from bridge.commands import (
     domains,
     evaluate,
     live,
+    midi,
     train,
     translate,
 )
@@ -54,6 +55,7 @@ app.command("add-domain", epilog=add_domain.EPILOG)(add_domain.add_domain)
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(bench.app, name="bench")
+app.add_typer(midi.app, name="midi")
 
 INTERRUPTED = 128 + signal.SIGINT
 _BAD_USAGE = (UsageError, UnknownDomain, ConfigError)

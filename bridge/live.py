@@ -14,6 +14,7 @@ from pathlib import Path
 from bridge.audio import DuplexStream, StreamSettings
 from bridge.console import note
 from bridge.devices import DeviceLost
+from bridge.midi import MidiSettings, midi_control
 from bridge.osc import DEFAULT_PORT, OscServer
 from bridge.outputs import shown
 from bridge.recorder import Recorder
@@ -40,6 +41,7 @@ class LiveSettings:
     seed: int = 0
     priority: bool = True
     cpus: frozenset[int] | None = None
+    midi: MidiSettings | None = None
 
 
 def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
@@ -51,6 +53,7 @@ def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
     mailbox = Mailbox(settings.controls, domains=len(bundle.domains))
     with ExitStack() as open_parts, _ending() as ending, _calm_interpreter():
         osc = open_parts.enter_context(OscServer(bundle, mailbox, settings.osc_port))
+        open_parts.enter_context(midi_control(settings.midi, mailbox))
         recorder = _recorder(settings, open_parts)
         stream = DuplexStream(settings.stream)
         open_parts.push(_closing(stream))

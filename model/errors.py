@@ -39,3 +39,7 @@ class DataError(UmtError):
 
 class TrainingError(UmtError):
     """A training run cannot start, go on, or resume."""
+
+
+class MidiError(UmtError):
+    """A MIDI port cannot be opened, or a map of controllers cannot be used."""

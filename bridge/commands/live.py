@@ -61,6 +61,20 @@ def live(
             help="UDP port for OSC; 0 takes a free one.",
         ),
     ] = 9000,
+    midi: Annotated[
+        str | None,
+        typer.Option("--midi", metavar="PORT", help="MIDI input port: name, part of it, or index."),
+    ] = None,
+    midi_map: Annotated[
+        Path | None,
+        typer.Option(
+            "--midi-map",
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="What umt midi learn wrote.  [default: a map for any keyboard]",
+        ),
+    ] = None,
     record: Annotated[
         Path | None,
         typer.Option("--record", metavar="DIR", help="Record input and output as WAV files."),
@@ -94,12 +108,16 @@ def live(
     from bridge.devices import find_device
     from bridge.live import LiveSettings, play
     from bridge.loading import domain_index, load_backend
+    from bridge.midi import midi_settings
     from model.bundle import load_bundle
     from model.errors import ConfigError
     from realtime.controls import Controls
     from realtime.resample import SUPPORTED_RATES
 
+    if midi is None and midi_map is not None:
+        raise UsageError("--midi-map needs --midi, the port; see umt devices")
     chosen = None if cpus is None else _cpus(cpus)
+    steering = midi_settings(midi, midi_map)
     loaded = load_bundle(bundle)
     controls = Controls(domain=domain_index(loaded, to), temperature=temperature)
     source, sink = find_device(input_, "input"), find_device(output, "output")
@@ -109,7 +127,7 @@ def live(
             f"--rate must be one of {', '.join(map(str, SUPPORTED_RATES))}, got {rate}"
         )
     stream = StreamSettings(source, sink, rate, block)
-    settings = LiveSettings(stream, controls, osc_port, record, seed, priority, chosen)
+    settings = LiveSettings(stream, controls, osc_port, record, seed, priority, chosen, steering)
     play(loaded, load_backend(backend, loaded, threads, chosen), settings)
 
 
