@@ -236,11 +236,9 @@ def next_controller(source: MidiInput, midi_map: MidiMap) -> int:
 
 
 def _place(data: list[int]) -> tuple[int, ...]:
-    """A channel's program or controller, whatever its value; empty if a message is neither."""
-    kind = data[0] & 0xF0 if data else 0
-    if kind == _CONTROL_CHANGE:
-        return tuple(data[:2])
-    return (data[0],) if kind == _PROGRAM_CHANGE else ()
+    """A channel's controller, whatever its value, or program; empty if a message is neither."""
+    # Programs are kept apart: one that there is not must not take the place of one that there is.
+    return tuple(data[:2]) if data and data[0] & 0xF0 in (_CONTROL_CHANGE, _PROGRAM_CHANGE) else ()
 
 
 def _matching(ports: list[MidiPort], wanted: str | None) -> list[MidiPort]:

@@ -84,18 +84,6 @@ class MidiMap:
         return "\n".join(lines) + "\n"
 
 
-DEFAULT_MAP = MidiMap(
-    {
-        "mix": Knob(1),
-        # A volume control turned up is full level, not the 24 dB above it that the control allows.
-        "gain_out": Knob(7, high=0.0),
-        "temperature": Knob(74),
-        "freeze": Knob(64),
-    }
-)
-"""Modulation wheel, volume, brightness and sustain pedal."""
-
-
 def read_map(path: Path) -> MidiMap:
     """Read a map. Raises MidiError, with the file and the value, if it cannot be used."""
     try:
@@ -163,3 +151,15 @@ def _value(name: str, knob: Knob, position: int, domains: int) -> float:
     value = low * (1 - share) + high * share
     # Rounding must not lead out of the range.
     return min(max(value, setting.low), setting.high)
+
+
+DEFAULT_MAP = MidiMap(
+    {
+        "mix": Knob(1),
+        # A volume control turned up is full level, not the 24 dB above it that the control allows.
+        "gain_out": Knob(7, high=0.0),
+        "temperature": Knob(74),
+        "freeze": Knob(64),
+    }
+)
+"""Modulation wheel, volume, brightness and sustain pedal."""
