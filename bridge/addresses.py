@@ -15,7 +15,7 @@ from bridge.oscpackets import Message, packet_of
 from bridge.subscribers import Address, Subscribers, port_among
 from model.bundle import Bundle
 from model.errors import ConfigError, UmtError
-from realtime.controls import SETTINGS_BY_PATH, Controls, Mailbox, Setting
+from realtime.controls import SETTINGS, SETTINGS_BY_PATH, Controls, Mailbox, Setting
 
 PREFIX = "/umt/"
 ANSWERS = frozenset({"/umt/state", "/umt/pong", "/umt/error", "/umt/meter", "/umt/latency"})
@@ -29,6 +29,7 @@ class Outcome:
     sender: Address
     changes: dict[str, Any] = field(default_factory=dict)
     answers: list[bytes] = field(default_factory=list)
+    panic: bool = False
 
     def answer(self, address: str, *arguments: Any) -> None:
         """Send a message back to the sender."""
@@ -46,6 +47,8 @@ class Addresses:
         self.bundle = bundle
         self.mailbox = mailbox
         self.subscribers = Subscribers()
+        self.may_record = False
+        """Whether whoever started the program has named a folder for recordings."""
         self.refused = 0
         """Messages answered with an error."""
         controls = {
@@ -53,7 +56,11 @@ class Addresses:
         }
         self.handlers: Mapping[str, Handler] = {
             **controls,
-            "/umt/domain": self._domain,
+            "/umt/domain": partial(self._domain, "domain"),
+            "/umt/blend/domain": partial(self._domain, "blend_domain"),
+            "/umt/blend": self._blend,
+            "/umt/panic": self._panic,
+            "/umt/record": self._record,
             "/umt/get": self._get,
             "/umt/ping": self._ping,
             "/umt/subscribe": self._subscribe,
@@ -77,6 +84,8 @@ class Addresses:
                 outcome.answer("/umt/error", message.address, str(error))
         if outcome.changes:
             self.mailbox.replace(**outcome.changes)
+        if outcome.panic:
+            self.mailbox.panic()
         return outcome.answers
 
     def _handler(self, address: str) -> Handler:
@@ -88,11 +97,38 @@ class Addresses:
     def _set(self, setting: Setting, message: Message, outcome: Outcome) -> None:
         outcome.changes[setting.name] = setting.parse(_only(message))
 
-    def _domain(self, message: Message, outcome: Outcome) -> None:
-        wanted = _only(message)
+    def _domain(self, control: str, message: Message, outcome: Outcome) -> None:
+        outcome.changes[control] = self._domain_named(_only(message))
+
+    def _blend(self, message: Message, outcome: Outcome) -> None:
+        # A fader sends the share alone.
+        *domain, share = message.arguments or (None,)
+        if len(domain) > 1 or share is None:
+            raise ConfigError(
+                f"takes a domain and its share, or a share, got {len(message.arguments)} arguments"
+            )
+        changes = {"blend": SETTINGS["blend"].parse(share)}
+        if domain:
+            changes["blend_domain"] = self._domain_named(domain[0])
+        outcome.changes |= changes
+
+    def _domain_named(self, wanted: Any) -> int:
+        """A domain by its name or index."""
         if not isinstance(wanted, str):
-            wanted = int(SETTINGS_BY_PATH["domain"].parse(wanted))
-        outcome.changes["domain"] = self.bundle.domain_index(wanted)
+            wanted = int(SETTINGS["domain"].parse(wanted))
+        return self.bundle.domain_index(wanted)
+
+    def _panic(self, message: Message, outcome: Outcome) -> None:
+        if message.arguments not in ((), (1,)):
+            # A button sends 1 when it is pressed and 0 when it is let go.
+            return
+        outcome.panic = True
+
+    def _record(self, message: Message, outcome: Outcome) -> None:
+        wanted = SETTINGS["record"].parse(_only(message))
+        if wanted and not self.may_record:
+            raise ConfigError("there is no folder to record in; start with umt live --record DIR")
+        outcome.changes["record"] = wanted
 
     def _get(self, message: Message, outcome: Outcome) -> None:
         # Each name once: a packet must not ask for more answers than there are values.
@@ -119,9 +155,9 @@ class Addresses:
     def _value(self, path: str, controls: Controls) -> Any:
         if path not in SETTINGS_BY_PATH:
             raise ConfigError(f"no value {path!r}; there are {', '.join(SETTINGS_BY_PATH)}")
-        if path == "domain":
-            return self.bundle.domain_names[controls.domain]
         value = getattr(controls, SETTINGS_BY_PATH[path].name)
+        if path in ("domain", "blend/domain"):
+            return self.bundle.domain_names[value]
         # Not every client reads OSC's types for true and false.
         return int(value) if isinstance(value, bool) else value
 

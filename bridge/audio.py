@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,42 @@ from realtime.latency import LatencyItem
 
 Audio = NDArray[np.float32]
 
+
+class AudioStream(Protocol):
+    """A running duplex stream, silent until an engine takes over."""
+
+    rate: int
+
+    @property
+    def block(self) -> int:
+        """Frames of the largest block so far."""
+
+    @property
+    def title(self) -> str:
+        """What is played through, for people."""
+
+    def settle(self) -> None:
+        """Wait until the size of the blocks is known. Raises AudioDeviceError if none comes."""
+
+    def device_latency(self) -> LatencyItem | None:
+        """The device's own part as its driver declares it; None where that makes no sense."""
+
+    def play(self, engine: Engine) -> None:
+        """Let a started engine take over."""
+
+    def record(self, recorder: Recorder | None) -> None:
+        """Record from the next block on, or stop."""
+
+    def watch(self) -> None:
+        """Called now and then: raises DeviceLost once callbacks have stopped coming."""
+
+    def close(self) -> bool:
+        """Stop the stream. Returns False if the driver hangs; a second call only says so again."""
+
+
 _PROBE_CALLBACKS = 8
 _PROBE_S = 2.0
-_DEAD_AFTER_S = 2.0
+_DEAD_AFTER_S = 1.0
 # A process that was suspended has seen no callback for long, but has not looked often either.
 _DEAD_AFTER_LOOKS = 5
 _CLOSE_S = 2.0
@@ -38,18 +71,20 @@ _MOST_CHANNELS = 2
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """What to open: block 0 leaves the size to the device."""
+    """What to open: block 0 leaves the size to the device; channel 1 is the first."""
 
     input: Device
     output: Device
     rate: int
     block: int = 0
+    channel: int = 1
 
 
 class StreamCallback:
     """What PortAudio calls: it copies, counts, and never raises, waits, logs or allocates audio."""
 
-    def __init__(self) -> None:
+    def __init__(self, channel: int = 1) -> None:
+        self._heard = channel - 1
         self.engine: Engine | None = None
         """Takes over at the next block when set; silence until then."""
         self.recorder: Recorder | None = None
@@ -66,12 +101,12 @@ class StreamCallback:
             self.largest_block = max(self.largest_block, frames)
             self.device_s = when.outputBufferDacTime - when.inputBufferAdcTime
         else:
-            rendered = outdata[:, 0]
-            engine.exchange(indata[:, 0], rendered)
+            captured, rendered, recorder = indata[:, self._heard], outdata[:, 0], self.recorder
+            engine.exchange(captured, rendered)
             if status:
                 engine.count_xrun()
-            if self.recorder is not None:
-                self.recorder.take(indata[:, 0], rendered)
+            if recorder is not None:
+                recorder.take(captured, rendered)
             if outdata.shape[1] > 1:
                 outdata[:, 1:] = outdata[:, :1]
         self.calls += 1
@@ -83,9 +118,10 @@ class DuplexStream:
     def __init__(self, settings: StreamSettings):
         """Open and start the stream, silent. Raises AudioDeviceError if the device refuses."""
         self.settings = settings
-        self.callback = StreamCallback()
+        self.rate = settings.rate
+        self.callback = StreamCallback(settings.channel)
         self._sounddevice = sound_library()
-        channels = 1, min(settings.output.channels, _MOST_CHANNELS)
+        channels = settings.channel, min(settings.output.channels, _MOST_CHANNELS)
         try:
             with _muted_library():
                 self._stream = self._sounddevice.Stream(
@@ -111,6 +147,11 @@ class DuplexStream:
         """Frames of the largest block so far."""
         return self.callback.largest_block
 
+    @property
+    def title(self) -> str:
+        """What is played through, for people."""
+        return f"{self.settings.input.name!r} -> {self.settings.output.name!r}"
+
     def settle(self) -> None:
         """Wait until the size of the blocks is known. Raises AudioDeviceError if none comes."""
         deadline = time.monotonic() + _PROBE_S
@@ -127,13 +168,16 @@ class DuplexStream:
             return None
         return LatencyItem("device", self.callback.device_s * 1e3, "declared")
 
-    def play(self, engine: Engine, recorder: Recorder | None) -> None:
-        """Let a started engine take over, recorded if there is a recorder."""
-        self.callback.recorder = recorder
+    def play(self, engine: Engine) -> None:
+        """Let a started engine take over."""
         self.callback.engine = engine
 
+    def record(self, recorder: Recorder | None) -> None:
+        """Record from the next block on, or stop."""
+        self.callback.recorder = recorder
+
     def watch(self) -> None:
-        """Called now and then: raises AudioDeviceError once callbacks have stopped coming."""
+        """Called now and then: raises DeviceLost once callbacks have stopped coming."""
         now = time.monotonic()
         self._looks += 1
         if self.callback.calls != self._seen_calls:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pythonosc.udp_client import SimpleUDPClient
 
-from bridge.osc import OscServer
+from bridge.osc import OscServer, OscSettings
 from bridge.performance import PacedPlayer
 from model.bundle import Bundle
 from model.errors import UmtError
@@ -150,7 +150,7 @@ def play_demo(
     gc.collect()
     gc.freeze()
     try:
-        with OscServer(bundle, mailbox, port=0) as osc, engine:
+        with OscServer(bundle, mailbox, OscSettings(port=0)) as osc, engine:
             player.start()
             sent = _conduct(player, planned, osc.port, advance)
     finally:

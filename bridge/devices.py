@@ -28,6 +28,20 @@ def sound_library() -> Any:
     return sounddevice
 
 
+def look_again() -> None:
+    """Have PortAudio find out anew which devices there are; it lists them only once by itself.
+
+    Raises AudioDeviceError if it does not start again.
+    """
+    sounddevice = sound_library()
+    try:
+        # Private by their names, but there is no other way.
+        sounddevice._terminate()
+        sounddevice._initialize()
+    except sounddevice.PortAudioError as error:
+        raise AudioDeviceError(f"PortAudio does not start again: {error}") from error
+
+
 @dataclass(frozen=True)
 class Device:
     """One direction of a PortAudio device."""

@@ -8,17 +8,17 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from bridge.audio import DuplexStream, StreamSettings
+from bridge.audio import AudioStream
 from bridge.console import note
 from bridge.devices import DeviceLost
 from bridge.midi import MidiSettings, midi_control
-from bridge.osc import DEFAULT_PORT, OscServer
-from bridge.outputs import shown
-from bridge.recorder import Recorder
+from bridge.osc import OscServer, OscSettings
 from bridge.status import StatusLine
+from bridge.steady_stream import SteadyStream
+from bridge.takes import Takes
 from model.bundle import Bundle
 from model.errors import UmtError
 from realtime.backends import Backend
@@ -34,11 +34,12 @@ _SWITCH_INTERVAL_S = 5e-4
 class LiveSettings:
     """What a session is opened with."""
 
-    stream: StreamSettings
+    open_stream: Callable[[bool], AudioStream]
+    """Opens the device; told whether it does so again, after the device was lost."""
     controls: Controls
-    osc_port: int = DEFAULT_PORT
+    osc: OscSettings = field(default_factory=OscSettings)
     record: Path | None = None
-    seed: int = 0
+    """Folder for takes; the ``record`` control begins and ends them."""
     priority: bool = True
     cpus: frozenset[int] | None = None
     midi: MidiSettings | None = None
@@ -47,85 +48,65 @@ class LiveSettings:
 def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
     """Play until a signal asks to end (SIGINT, SIGTERM, SIGHUP); then close everything in order.
 
-    Raises UmtError if a part cannot be opened, the engine or the device stops, or a recording
-    could not be kept.
+    A device that is lost is opened again once it is back.
+    Raises UmtError if a part cannot be opened, the engine stops, or a take could not be kept.
     """
     mailbox = Mailbox(settings.controls, domains=len(bundle.domains))
-    with ExitStack() as open_parts, _ending() as ending, _calm_interpreter():
-        osc = open_parts.enter_context(OscServer(bundle, mailbox, settings.osc_port))
-        open_parts.enter_context(midi_control(settings.midi, mailbox))
-        recorder = _recorder(settings, open_parts)
-        stream = DuplexStream(settings.stream)
-        open_parts.push(_closing(stream))
-        stream.settle()
-        block = stream.block
+    with _ending() as ending, _calm_interpreter(), ExitStack() as last, ExitStack() as first:
+        osc = last.enter_context(OscServer(bundle, mailbox, settings.osc))
+        osc.addresses.may_record = settings.record is not None
+        last.enter_context(midi_control(settings.midi, mailbox))
+        device = SteadyStream(settings.open_stream)
+        first.push(_closing(device))
+        stream = device.stream
+        takes = Takes(settings.record, stream.rate, mailbox)
+        last.callback(takes.close)
         engine = Engine(
             bundle,
             backend,
-            settings.stream.rate,
-            block,
+            stream.rate,
+            stream.block,
             mailbox=mailbox,
-            seed=settings.seed,
+            seed=settings.controls.seed,
             priority=settings.priority,
             cpus=settings.cpus,
         )
-        open_parts.callback(engine.close)
+        first.callback(engine.close)
+        takes.begin_with(engine, bundle, backend)
         # What is alive now lives until the end: the collector need not look at it again.
         gc.collect()
         gc.freeze()
         osc.meter = engine.meter
         engine.start()
-        stream.play(engine, recorder)
-        _announce(settings, stream, osc)
-        _glance(engine, stream, bundle, recorder, ending)
-
-
-def _recorder(settings: LiveSettings, open_parts: ExitStack) -> Recorder | None:
-    if settings.record is None:
-        return None
-    recorder = Recorder(settings.record, settings.stream.rate)
-
-    def close() -> None:
-        recorder.close()
-        if recorder.seconds:
-            note(f"recorded {recorder.seconds:.1f} s: {', '.join(map(shown, recorder.paths))}")
-
-    open_parts.callback(close)
-    return recorder
-
-
-def _announce(settings: LiveSettings, stream: DuplexStream, osc: OscServer) -> None:
-    chosen = settings.stream
-    note(
-        f"playing {chosen.input.name!r} -> {chosen.output.name!r} at {chosen.rate} Hz, "
-        f"blocks of {stream.block}; OSC on {osc.host}:{osc.port}; Ctrl-C ends"
-    )
+        device.record(takes.recorder)
+        device.play(engine)
+        note(
+            f"playing {stream.title} at {stream.rate} Hz, blocks of {stream.block}; "
+            f"OSC on {osc.host}:{osc.port}; Ctrl-C ends"
+        )
+        _glance(engine, device, bundle, takes, ending)
+    if takes.failure is not None:
+        raise takes.failure
 
 
 def _glance(
     engine: Engine,
-    stream: DuplexStream,
+    device: SteadyStream,
     bundle: Bundle,
-    recorder: Recorder | None,
+    takes: Takes,
     ending: threading.Event,
 ) -> None:
     """Show the status and watch over the parts until the end."""
-    warned = False
-    with StatusLine(bundle, engine, stream.device_latency()) as status:
+    with StatusLine(bundle, engine, device.stream.device_latency()) as status:
         while not ending.wait(_GLANCE_S):
-            stream.watch()
+            device.watch()
             if engine.failure is not None:
                 raise UmtError(f"the engine stopped: {engine.failure!r}")
-            if recorder is not None and recorder.failure is not None and not warned:
-                # The music goes on; it is an error at the end.
-                note(f"warning: {recorder.failure}")
-                warned = True
+            takes.follow(device)
             status.update()
-    if recorder is not None and recorder.failure is not None:
-        raise recorder.failure
 
 
-def _closing(stream: DuplexStream) -> Callable[..., bool]:
+def _closing(stream: SteadyStream) -> Callable[..., bool]:
     def close(kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
         if not stream.close() and not isinstance(error, DeviceLost):
             before = f"{error}; " if isinstance(error, UmtError) else ""

@@ -22,6 +22,10 @@ HIGHEST_CONTROLLER = 119
 """Those above are channel mode messages: all notes off, and such."""
 
 _POSITIONS = 128
+_DOMAINS = ("domain", "blend_domain")
+
+TURNABLE = tuple(name for name, row in SETTINGS.items() if row.kind is not int or name in _DOMAINS)
+"""Controls that make sense of 128 positions: a seed does not."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +104,9 @@ def read_map(path: Path) -> MidiMap:
 
 
 def require_control(name: str) -> None:
-    """Raise ConfigError, listing the controls, unless there is one of this name."""
-    if name not in SETTINGS:
-        raise ConfigError(f"no control {name!r}; there are {', '.join(SETTINGS)}")
+    """Raise ConfigError, listing the controls, unless a knob can turn the one of this name."""
+    if name not in TURNABLE:
+        raise ConfigError(f"no knob turns {name!r}, but {', '.join(TURNABLE)}")
 
 
 def _knob(name: str, table: object) -> Knob:
@@ -140,7 +144,7 @@ def _has_range(name: str) -> bool:
 
 
 def _value(name: str, knob: Knob, position: int, domains: int) -> float:
-    if name == "domain":
+    if name in _DOMAINS:
         return position * domains // _POSITIONS
     setting = SETTINGS[name]
     if not _has_range(name):

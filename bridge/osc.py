@@ -15,20 +15,23 @@ import socket
 import threading
 import time
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from bridge.addresses import PREFIX, Addresses
 from bridge.oscpackets import MalformedPacket, messages_of, raw_address
 from bridge.subscribers import Address
 from model.bundle import Bundle
-from model.errors import UmtError
+from model.errors import ConfigError, UmtError
 from realtime.controls import SETTINGS_BY_PATH, Mailbox
 from realtime.meter import Meter
 
 _log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 9000
-_HOST = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
+_REMEMBERED_PEERS = 256
 _INTERVAL_S = 0.005
 _MOST_PACKETS = 32
 _MOST_DATAGRAMS = 2048
@@ -39,7 +42,7 @@ _NEWS_S = 1 / 30
 
 _Datagram = tuple[bytes, Address]
 
-_CONTROLS = frozenset((PREFIX + path).encode() for path in SETTINGS_BY_PATH)
+_NEWEST = frozenset((PREFIX + path).encode() for path in (*SETTINGS_BY_PATH, "panic"))
 """Addresses of which only the newest message matters."""
 
 
@@ -50,6 +53,8 @@ class OscCounts:
     datagrams: int = 0
     malformed: int = 0
     """Dropped as not OSC, or as having a pattern for an address."""
+    strangers: int = 0
+    """Dropped, as the sender is not among those allowed."""
     superseded: int = 0
     """Dropped in a flood."""
     unanswered: int = 0
@@ -60,13 +65,53 @@ class OscCounts:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class OscSettings:
+    """Where to listen, and to whom."""
+
+    port: int = DEFAULT_PORT
+    """0 takes a free one."""
+    host: str = LOOPBACK
+    """Address of this machine to listen at; 0.0.0.0 is all it has."""
+    allow: tuple[str, ...] = ()
+    """Addresses or networks, such as 192.168.1.0/24, whose packets are heeded beside this
+    machine's own; none allows whoever reaches the port."""
+
+    def __post_init__(self) -> None:
+        try:
+            IPv4Address(self.host)
+        except ValueError as error:
+            raise ConfigError(
+                f"--osc-host takes an IPv4 address of this machine, or 0.0.0.0 for all it has, "
+                f"got {self.host!r}"
+            ) from error
+        for peer in self.allow:
+            _network(peer)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether other machines reach the port and nothing says which may."""
+        return not self.allow and not IPv4Address(self.host).is_loopback
+
+
+def _network(peer: str) -> IPv4Network:
+    try:
+        return IPv4Network(peer)
+    except ValueError as error:
+        raise ConfigError(
+            f"--osc-allow takes an IPv4 address or network, such as 192.168.1.20 or "
+            f"192.168.1.0/24, got {peer!r}"
+        ) from error
+
+
 class OscServer:
     """Receives on a port of this machine and answers each sender at its own address."""
 
-    def __init__(
-        self, bundle: Bundle, mailbox: Mailbox, port: int = DEFAULT_PORT, host: str = _HOST
-    ):
-        """Bind the port; 0 takes a free one. Raises UmtError if it is taken."""
+    def __init__(self, bundle: Bundle, mailbox: Mailbox, settings: OscSettings = OscSettings()):
+        """Bind the port. Raises UmtError if it is taken."""
+        host, port = settings.host, settings.port
+        self._networks = [_network(peer) for peer in settings.allow]
+        self._allowed = lru_cache(_REMEMBERED_PEERS)(self._is_allowed)
         self.addresses = Addresses(bundle, mailbox)
         self.meter: Meter | None = None
         """Of the running engine, once there is one: what subscribers hear of levels and times."""
@@ -123,6 +168,11 @@ class OscServer:
                     _log.exception("an OSC packet could not be carried out")
             time.sleep(_INTERVAL_S)
 
+    def _is_allowed(self, host: str) -> bool:
+        """Whether packets of a sender's address are heeded."""
+        peer = IPv4Address(host)
+        return not self._networks or peer.is_loopback or any(peer in n for n in self._networks)
+
     def _drained(self) -> list[_Datagram]:
         """What waits in the socket, oldest first."""
         datagrams: list[_Datagram] = []
@@ -136,7 +186,9 @@ class OscServer:
                 self.counts.unanswered += 1
                 break
         self.counts.datagrams += len(datagrams)
-        return datagrams
+        heeded = [one for one in datagrams if self._allowed(one[1][0])]
+        self.counts.strangers += len(datagrams) - len(heeded)
+        return heeded
 
     def _bounded(self, datagrams: list[_Datagram]) -> list[_Datagram]:
         """At most so many as can be carried out now, the newest of each control among them."""
@@ -144,10 +196,10 @@ class OscServer:
             return datagrams
         newest: set[bytes] = set()
         kept: list[_Datagram] = []
-        others = _MOST_PACKETS - len(_CONTROLS)
+        others = _MOST_PACKETS - len(_NEWEST)
         for packet, sender in reversed(datagrams):
             address = raw_address(packet)
-            if address in _CONTROLS:
+            if address in _NEWEST:
                 if address in newest:
                     continue
                 newest.add(address)

@@ -1,46 +1,54 @@
-"""Recording a performance, input and output side by side, without the callback touching a file."""
+"""Recording a performance: input and output side by side, and what a replay needs.
+
+The callback touches no file: it copies into rings, and a thread writes them out twice a second.
+Whatever ends the program, the files can be played up to the last time.
+"""
 
 from __future__ import annotations
 
+import json
 import threading
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.soundfiles import new_sound
+from bridge.outputs import cannot_write
+from bridge.soundfiles import GrowingSound
 from model.errors import AudioFileError, UmtError
+from realtime.journal import Journal
 from realtime.rings import CaptureRing
 
 Audio = NDArray[np.float32]
 
 _RING_S = 20.0
-_POLL_S = 0.1
+_POLL_S = 0.5
 
 
 class Recorder:
-    """Two files of one take, fed by the callback through rings and written by a thread."""
+    """The files of one take, fed by the callback through rings and written by a thread."""
 
-    def __init__(self, folder: Path, rate: int):
+    def __init__(self, folder: Path, rate: int, journal: Journal | None = None):
         """Open ``take-N-input.wav`` and ``take-N-output.wav``, N the first that is free.
 
+        journal: of an engine that begins with the take; goes into ``take-N-journal.jsonl``.
         Raises AudioFileError if the folder cannot be written.
         """
         self.rate = rate
-        self.paths = _next_take(folder)
         self.failure: UmtError | None = None
         """What ended the recording before its time; the files hold what came until then."""
         self.lost_frames = 0
         """Frames the disk was too slow for; the files are silent there."""
+        take = _next_take(folder)
+        self.paths = (
+            take.with_name(f"{take.name}-input.wav"),
+            take.with_name(f"{take.name}-output.wav"),
+        )
+        self._journal, self._journal_path = journal, take.with_name(f"{take.name}-journal.jsonl")
         capacity = int(_RING_S * rate)
         self._rings = [CaptureRing(capacity), CaptureRing(capacity)]
         self._pieces = np.zeros((2, rate), np.float32)
-        self._files = ExitStack()
-        with ExitStack() as opening:
-            opened = [opening.enter_context(new_sound(p, rate, "FLOAT")) for p in self.paths]
-            self._files = opening.pop_all()
-        self._writers = opened
+        self._writers = [GrowingSound(path, rate) for path in self.paths]
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="umt-recorder", daemon=True)
         self._thread.start()
@@ -56,19 +64,12 @@ class Recorder:
         self._rings[1].write(rendered)
 
     def close(self) -> None:
-        """Write what is left and give the files their names; without a sound there are none.
-
-        Raises AudioFileError if it cannot.
-        """
+        """Write what is left; without a sound there are no files."""
         self._closing.set()
-        try:
-            self._thread.join()
-        finally:
-            # Also when an impatient second Ctrl-C interrupts: the take is kept.
-            self._files.close()
+        self._thread.join()
         if not self.seconds:
-            for path in self.paths:
-                path.unlink()
+            for path in (*self.paths, self._journal_path):
+                path.unlink(missing_ok=True)
 
     def _run(self) -> None:
         try:
@@ -79,6 +80,7 @@ class Recorder:
             self.failure = AudioFileError(f"recording ended after {self.seconds:.1f} s: {error}")
 
     def _write_all(self) -> None:
+        self._write_journal()
         while (frames := min(ring.backlog for ring in self._rings)) > 0:
             frames = min(frames, self._pieces.shape[1])
             # Overwritten frames are silence, so that both files keep the time.
@@ -93,9 +95,20 @@ class Recorder:
             for writer, piece in zip(self._writers, self._pieces, strict=True):
                 writer.write(piece[:frames])
 
+    def _write_journal(self) -> None:
+        if self._journal is None:
+            return
+        rows = "".join(json.dumps(row) + "\n" for row in self._journal.rows())
+        try:
+            with self._journal_path.open("a", encoding="utf-8") as file:
+                file.write(rows)
+        except OSError as error:
+            raise cannot_write(self._journal_path, error, AudioFileError) from error
 
-def _next_take(folder: Path) -> tuple[Path, Path]:
+
+def _next_take(folder: Path) -> Path:
+    """The path of a take that is not there yet, without what tells its files apart."""
     number = 1
-    while any(folder.glob(f"take-{number:03}-*")) or any(folder.glob(f".take-{number:03}-*")):
+    while any(folder.glob(f"take-{number:03}-*")):
         number += 1
-    return folder / f"take-{number:03}-input.wav", folder / f"take-{number:03}-output.wav"
+    return folder / f"take-{number:03}"

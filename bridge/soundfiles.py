@@ -1,4 +1,8 @@
-"""Sound files as streams of mono blocks, written so that no half file ever has its final name."""
+"""Sound files as streams of mono blocks.
+
+A file that is written has its final name once it is whole; a recording has it from the start, and
+is whole after every block.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from bridge.outputs import new_file, shown
+from bridge.outputs import new_file, require_place, shown
 from model.errors import AudioFileError
 
 Audio = NDArray[np.float32]
@@ -92,6 +96,42 @@ class SoundWriter:
             detail = reason(error) or "the disk is full or the file too large"
             raise AudioFileError(f"cannot write {shown(self._path)}: {detail}") from error
         self.frames += len(block)
+
+
+class GrowingSound:
+    """A new mono float32 WAV file that can be read after every block, also if the program dies."""
+
+    def __init__(self, path: Path, rate: int):
+        """Make the file. Raises AudioFileError if it cannot be written, or is there already."""
+        self._path = path
+        self.frames = 0
+        """Frames written so far."""
+        require_place(path, AudioFileError)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.SoundFile(
+                os.fsencode(path), "x", rate, 1, subtype="FLOAT", format="WAV"
+            ).close()
+        except (soundfile.SoundFileError, OSError) as error:
+            raise self._refused(error) from error
+
+    def write(self, block: Audio) -> None:
+        """Append (time,) float32. Raises AudioFileError if the disk refuses."""
+        try:
+            # The header tells the length of what is there when the file is closed.
+            with soundfile.SoundFile(os.fsencode(self._path), "r+") as file:
+                file.seek(0, soundfile.SEEK_END)
+                file.write(block)
+                whole = file.tell() == self.frames + len(block)
+        except (soundfile.SoundFileError, OSError, AssertionError) as error:
+            raise self._refused(error) from error
+        if not whole:
+            raise self._refused(OSError("the disk is full"))
+        self.frames += len(block)
+
+    def _refused(self, error: BaseException) -> AudioFileError:
+        detail = reason(error) or "the disk is full or the file too large"
+        return AudioFileError(f"cannot write {shown(self._path)}: {detail}")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ place in time as the translation.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from time import perf_counter
 
 import numpy as np
@@ -26,7 +26,7 @@ from realtime.meter import Meter
 from realtime.mix import Mixer, linear
 from realtime.resample import PolyphaseResampler
 from realtime.state import kernel_input
-from realtime.switch import DomainPlayer, Primer
+from realtime.switch import DomainPlayer, Primer, Target
 
 Audio = NDArray[np.float32]
 
@@ -47,12 +47,14 @@ class Chain:
         controls: Controls | None = None,
         meter: Meter | None = None,
         background: bool = False,
+        joins: Mapping[int, bool] | None = None,
     ):
         """Allocate every buffer and compile every kernel.
 
         rate: of the input and the output, in Hz.  controls: in force from the first sample.
         background: prime decoders for a domain switch on a helper thread, as live playing needs;
-        otherwise a run is determined by bundle, backend, input, seed and controls.
+        otherwise a run is determined by bundle, backend, input, seed and controls.  joins: as
+        ``on_join`` told them when this was played before, which is then played again.
         Raises ConfigError for an unsupported rate or seed, UnknownDomain for a missing domain.
         """
         self.bundle = bundle
@@ -69,6 +71,9 @@ class Chain:
         self._rest = rest_states(backend)
         self._allocate()
         self._background = False
+        self._joins = joins
+        self.on_join: Callable[[int, bool], None] | None = None
+        """Told at which hop a second voice comes in, and whether in a hurry."""
         self._begun = False
         self._primer: Primer | None = None
         self._player: DomainPlayer | None = None
@@ -87,6 +92,11 @@ class Chain:
     def delay_samples(self) -> int:
         """The dry path's exact delay at the device's rate; the wet path's within half a sample."""
         return round(self.delay_s * self.rate)
+
+    @property
+    def controls(self) -> Controls:
+        """In force at the next hop."""
+        return self._controls
 
     @property
     def resampling_delay_s(self) -> tuple[float, float]:
@@ -163,12 +173,7 @@ class Chain:
         self.frames_in += frames
         self.frames_out += frames
         self._playing.skip(frames * SAMPLE_RATE // (self.rate * self.config.hop_samples))
-        self._down.forget()
-        self._up.forget()
-        self._mixer.forget()
-        self._encoder_state = self._rest.encoder.copy()
-        self._heard[: self._filled] = 0.0
-        self._faded_in = 0
+        self._forget_input()
         return frames
 
     def reset(self, seed: int | None = None) -> None:
@@ -177,21 +182,9 @@ class Chain:
         seed: of the new run; None keeps the present one.
         """
         self.seed = self.seed if seed is None else seed
-        if self._player is not None:
-            self._player.abandon()
         if self._background and self._primer is None:
             self._primer = Primer()
-        self._player = DomainPlayer(
-            self._backend.decoders,
-            self._rest.decoders,
-            self._rest.latent,
-            self._backend.temperatures,
-            seed=self.seed,
-            domain=self._controls.domain,
-            primer=self._primer,
-            threads=self._backend.threads,
-        )
-        self._shaper = LatentShaper(self._rest.latent, self.config.hop_s, self.seed)
+        self._rest_network(played=0)
         self._encoder_state = self._rest.encoder.copy()
         self._down.reset()
         self._up.reset()
@@ -205,6 +198,7 @@ class Chain:
         self._faded_in = self._fade_frames
         self._gain_in = linear(self._controls.gain_in)
         self._peak_in = 0.0
+        self._seedings, self._panics = self._controls.seedings, self._controls.panics
 
     def close(self) -> None:
         """End the helper thread, if there is one; ``reset`` would begin another."""
@@ -243,6 +237,34 @@ class Chain:
         self.process(scrap)
         self.meter = meter
 
+    def _forget_input(self) -> None:
+        """What was heard is dropped, as if it had been silent; what comes is faded in."""
+        self._down.forget()
+        self._up.forget()
+        self._mixer.forget()
+        self._encoder_state = self._rest.encoder.copy()
+        self._heard[: self._filled] = 0.0
+        self._faded_in = 0
+
+    def _rest_network(self, played: int) -> None:
+        """Decoders at rest, in the domain that is asked for, sampling from the seed's beginning."""
+        if self._player is not None:
+            self._player.abandon()
+        self._player = DomainPlayer(
+            self._backend.decoders,
+            self._rest.decoders,
+            self._rest.latent,
+            self._backend.temperatures,
+            seed=self.seed,
+            domain=self._controls.domain,
+            primer=self._primer,
+            threads=self._backend.threads,
+            joins=self._joins,
+            played=played,
+        )
+        self._player.on_join = self.on_join
+        self._shaper = LatentShaper(self._rest.latent, self.config.hop_s, self.seed)
+
     def _process_piece(self, piece: Audio, out: Audio) -> int:
         clean = self._piece[: len(piece)]
         heard = kernel_input(piece)
@@ -268,6 +290,10 @@ class Chain:
 
     def _translate(self, heard: Audio) -> Audio:
         started = perf_counter()
+        if self._controls.seedings != self._seedings:
+            self._seedings, self.seed = self._controls.seedings, self._controls.seed
+            self._playing.seed(self.seed)
+            self._shaper.seed(self.seed)
         gain_in = linear(self._controls.gain_in)
         self._peak_in = ramp_gain(heard, self._gain_in, gain_in)
         self._gain_in = gain_in
@@ -275,7 +301,9 @@ class Chain:
         assert len(latents) == 1, "the encoder is out of step with the chain"
         player, switches = self._playing, self._playing.switches
         shaped = self._shaper.shape(latents, player.hop, self._controls)
-        audio = player.play(shaped, self._controls.domain, self._controls.temperature)
+        controls = self._controls
+        target = Target(controls.domain, controls.blend_domain, controls.blend)
+        audio = player.play(shaped, target, controls.temperature)
         if player.switches != switches:
             self.meter.count_switch(player.last_switch_hops * self.config.hop_s)
         self.meter.count_hop(perf_counter() - started)
@@ -283,7 +311,13 @@ class Chain:
 
     def _emit(self, narrow: Audio, out: Audio) -> int:
         wide = self._wide[: self._up.process_into(narrow, self._wide)]
-        self._mixer.mix(wide, self.frames_out, self._controls, out[: len(wide)])
+        panic = self._controls.panics != self._panics
+        self._mixer.mix(wide, self.frames_out, self._controls, out[: len(wide)], silent=panic)
         self.meter.show_levels(self._peak_in, self._mixer.peak)
         self.frames_out += len(wide)
+        if panic:
+            # What sounded has been faded out; the next hop begins as the first one did.
+            self._panics = self._controls.panics
+            self._forget_input()
+            self._rest_network(self._playing.played)
         return len(wide)

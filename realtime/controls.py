@@ -61,10 +61,14 @@ class Setting:
 
 
 def _setting(
-    default: float, description: str, low: float = 0.0, high: float = math.inf, unit: str = ""
+    default: float,
+    description: str,
+    low: float = 0.0,
+    high: float = math.inf,
+    unit: str = "",
 ) -> Any:
-    range_ = {"low": low, "high": high, "unit": unit, "description": description}
-    return field(default=default, metadata=range_)
+    facts = {"low": low, "high": high, "unit": unit, "description": description}
+    return field(default=default, metadata=facts)
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,15 @@ class Controls:
         0.0, "standard deviation of noise on the embedding, whose own is about 0.7", high=4.0
     )
 
+    blend: float = _setting(0.0, "share of a second domain in the sound, equal power", high=1.0)
+    blend_domain: int = _setting(0, "that domain, by its place in the bundle")
+    seed: int = _setting(0, "sampling begins anew from it, the same each time", high=2**63 - 1)
+    record: bool = _setting(False, "1 records input and output", high=1.0)
+    seedings: int = 0
+    """How often the seed was given: each time sampling begins anew, also from the same one."""
+    panics: int = 0
+    """How often all sound was called off."""
+
     def __post_init__(self) -> None:
         for name, setting in SETTINGS.items():
             object.__setattr__(self, name, setting.parse(getattr(self, name)))
@@ -96,7 +109,12 @@ class Controls:
         for name in changes:
             if name not in SETTINGS:
                 raise ConfigError(f"no control {name!r}; there are {', '.join(SETTINGS)}")
-        return replace(self, **changes)  # type: ignore[arg-type]
+        seedings = self.seedings + ("seed" in changes)
+        return replace(self, seedings=seedings, **changes)  # type: ignore[arg-type]
+
+    def panic(self) -> Controls:
+        """These controls, with all sound called off once more."""
+        return replace(self, panics=self.panics + 1)
 
 
 def _setting_of(row: Field[Any]) -> Setting:
@@ -104,7 +122,9 @@ def _setting_of(row: Field[Any]) -> Setting:
     return Setting(row.name, type(default), default, **row.metadata)
 
 
-SETTINGS: dict[str, Setting] = {row.name: _setting_of(row) for row in fields(Controls)}
+SETTINGS: dict[str, Setting] = {
+    row.name: _setting_of(row) for row in fields(Controls) if row.metadata
+}
 """Every control by field name."""
 
 SETTINGS_BY_PATH: dict[str, Setting] = {row.path: row for row in SETTINGS.values()}
@@ -138,9 +158,16 @@ class Mailbox:
             self.latest = self._checked(self.latest.replace(**changes))
             return self.latest
 
+    def panic(self) -> Controls:
+        """Call off all sound: silence, and every network as it is at rest."""
+        with self._writers:
+            self.latest = self.latest.panic()
+            return self.latest
+
     def _checked(self, controls: Controls) -> Controls:
-        if self.domains is not None and controls.domain >= self.domains:
-            raise UnknownDomain(
-                f"no domain {controls.domain} in this bundle; choose 0 to {self.domains - 1}"
-            )
+        for domain in (controls.domain, controls.blend_domain):
+            if self.domains is not None and domain >= self.domains:
+                raise UnknownDomain(
+                    f"no domain {domain} in this bundle; choose 0 to {self.domains - 1}"
+                )
         return controls

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from dataclasses import asdict
 from math import ceil
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +29,9 @@ from model.config import SAMPLE_RATE
 from model.errors import ConfigError, ShapeError, UmtError
 from realtime.backends import Backend
 from realtime.chain import Chain
-from realtime.controls import Mailbox
+from realtime.controls import Controls, Mailbox
 from realtime.edges import EdgeFader
+from realtime.journal import Journal
 from realtime.latency import LatencyItem, LatencyTable, engine_latency
 from realtime.meter import Meter
 from realtime.priority import ThreadPriority, own_priority, pin, raise_below, require_cpus
@@ -45,6 +48,7 @@ _RING_S = 2.0
 _MOST_HEADROOM_MS = 1000.0
 # Only bounds how long a stopped or silent device goes unnoticed; every block wakes the thread.
 _WAIT_S = 0.1
+_CATCH_UP_S = 1e-4
 
 
 class Engine:
@@ -97,6 +101,9 @@ class Engine:
             if headroom_ms is None
             else ceil(headroom_ms * rate / 1e3)
         )
+        self.journal: Journal | None = None
+        """Where what a replay needs is noted, if it was there before ``start``."""
+        self._heeded: Controls | None = None
         self.state: State = "new"
         self.failure: BaseException | None = None
         """What stopped the engine thread, or the callback's own last error; None if nothing."""
@@ -112,6 +119,7 @@ class Engine:
         self._piece = np.zeros(self.chain.piece_frames, np.float32)
         self._out = np.zeros(self.chain.most_output(self.chain.piece_frames), np.float32)
         self._offset = 0
+        self._done = 0
         self._callback_priority: ThreadPriority | None = None
         self._wake = threading.Lock()
         self._closing = False
@@ -146,6 +154,7 @@ class Engine:
             raise UmtError("the engine's thread is still stuck in its last hop; open a new engine")
         self.failure = None
         self.realtime_granted, self.realtime_reason = None, "no audio yet"
+        self.chain.on_join = self._note_join
         self.chain.reset()
         self._begin_timeline()
         self._closing = False
@@ -191,6 +200,9 @@ class Engine:
             begins = self._edges.smooth(rendered, ready)
             if missing and self.state == "running":
                 self.meter.count_missing(missing, begins)
+            journal = self.journal
+            if missing and journal is not None:
+                journal.note_gap(self._rendered.position - missing, missing)
             if self._callback_priority is None:
                 self._callback_priority = own_priority()
         except Exception as error:
@@ -200,6 +212,18 @@ class Engine:
         if self._wake.locked():
             self._wake.release()
 
+    def catch_up(self, timeout_s: float = 1.0) -> None:
+        """Wait until all input has been read: for a host that turns faster than time."""
+        deadline = time.monotonic() + timeout_s
+        while (
+            self._done < self._captured.written
+            and self.state == "running"
+            and time.monotonic() < deadline
+        ):
+            if self._wake.locked():
+                self._wake.release()
+            time.sleep(_CATCH_UP_S)
+
     def count_xrun(self) -> None:
         """The driver flagged a gap. Callback side."""
         self.meter.count_xrun()
@@ -208,17 +232,25 @@ class Engine:
         """One turn of the engine: at most one hop. Returns whether there was any input."""
         backlog = self._captured.backlog
         if backlog > self.backlog_limit:
+            at = self.chain.frames_in
             dropped = self.chain.skip(backlog // self.chain.skip_unit)
             self._captured.skip(dropped)
             self.meter.count_overload(dropped)
+            self._note("skip", frame=at, units=dropped // self.chain.skip_unit)
         size = self._captured.read_into(self._piece)
         if size == 0:
             return False
+        controls = self.mailbox.latest
+        if controls is not self._heeded:
+            self._heeded = controls
+            if self.journal is not None:
+                self.journal.note("controls", frame=self.chain.frames_in, controls=asdict(controls))
         position = self._offset + self.chain.frames_out
-        count = self.chain.process_into(self._piece[:size], self._out, self.mailbox.latest)
+        count = self.chain.process_into(self._piece[:size], self._out, controls)
         late = self._rendered.write(position, self._out[:count])
         if late:
             self.meter.count_late(late)
+        self._done = self._captured.position
         return True
 
     def latency(self, device: LatencyItem | None = None) -> LatencyTable:
@@ -235,8 +267,26 @@ class Engine:
             device=device,
         )
 
+    def _note(self, what: str, **facts: Any) -> None:
+        journal = self.journal
+        if journal is not None:
+            journal.note(what, **facts)
+
+    def _note_join(self, hop: int, hurried: bool) -> None:
+        self._note("join", hop=hop, hurried=hurried)
+
     def _begin_timeline(self) -> None:
+        self._note(
+            "begin",
+            rate=self.rate,
+            block=self.block,
+            seed=self.chain.seed,
+            controls=asdict(self.chain.controls),
+            headroom_frames=self.headroom_frames,
+            frame=self._captured.written,
+        )
         self._captured.skip(self._captured.backlog)
+        self._done = self._captured.position
         self._offset = self._captured.position + self.headroom_frames
         self._rendered.write_silence(self._offset)
 

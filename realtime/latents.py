@@ -41,6 +41,10 @@ class LatentShaper:
             return self._held
         return self._held + np.float32(controls.latent_noise) * self._normal(hop)
 
+    def seed(self, seed: int) -> None:
+        """Draw noise from here on as a run with this seed does from its beginning."""
+        self._uniforms = Uniforms(seed, self._uniforms.hop_samples)
+
     def _normal(self, hop: int) -> Latents:
         """(1, channels) from the standard normal distribution (Box and Muller, 1958)."""
         first, second = np.split(self._uniforms.fill(_NOISE_STREAM, hop, self._drawn), 2)

@@ -33,13 +33,17 @@ class Mixer:
         """Take in the dry signal. block: (time,) float32, its first sample input ``position``."""
         store_ring(block, self._dry, position)
 
-    def mix(self, wet: Audio, position: int, controls: Controls, out: Audio) -> None:
-        """Mix one block, moving the gains to those of ``controls`` in the course of it.
+    def mix(
+        self, wet: Audio, position: int, controls: Controls, out: Audio, *, silent: bool = False
+    ) -> None:
+        """Mix one block, moving the gains to those of ``controls``, or to silence, on the way.
 
         wet: (time,) float32, its first sample output ``position``, which sounds at the same time
         as input ``position - delay_samples``.  out: (time,) float32, overwritten, in [-1, 1].
         """
         _gains_of(controls, self._next_gains)
+        if silent:
+            self._next_gains[:] = 0.0
         self.peak = mix_limited(
             self._dry, position - self.delay_samples, wet, self._gains, self._next_gains, out
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bridge.osc import OscServer
+from bridge.osc import OscServer, OscSettings
 from model.bundle import Bundle, random_bundle
 from realtime.controls import Mailbox
 from tests.osc_client import Sender
@@ -38,7 +38,7 @@ def mailbox(tiny_bundle: Bundle) -> Mailbox:
 
 @pytest.fixture
 def server(tiny_bundle: Bundle, mailbox: Mailbox) -> Iterator[OscServer]:
-    with OscServer(tiny_bundle, mailbox, port=0) as running:
+    with OscServer(tiny_bundle, mailbox, OscSettings(port=0)) as running:
         yield running
 
 

@@ -18,7 +18,7 @@ from numba_kernels.mixing import copy_clean, mix_limited, ramp_gain, store_ring
 from numba_kernels.philox import fill_uniforms, philox
 from realtime.backends import open_backend, rest_states
 from realtime.chain import Chain
-from realtime.controls import Controls
+from realtime.controls import Controls, Mailbox
 from realtime.resample import SUPPORTED_RATES
 from realtime.seed import Uniforms
 from tests.echo_backend import echo_backend, echo_bundle, echo_config
@@ -241,6 +241,43 @@ def test_bad_input_samples_do_no_lasting_harm(tiny_bundle: Bundle, bad: float, m
     result = run(chain, audio)
     assert np.isfinite(result).all()
     assert np.abs(result[-1000:]).max() > 0.0
+
+
+def test_panic_fades_out_within_a_hop_and_begins_as_at_first(tiny_bundle: Bundle) -> None:
+    """The same input sounds the same after it, whatever was played before."""
+    hop = tiny_bundle.config.hop_samples
+    backend = open_backend("numba-float32", tiny_bundle)
+    audio = np.random.default_rng(2).normal(0, 0.2, 12 * hop).astype(np.float32)
+    # Input is faded in after it.
+    audio[:hop] = 0.0
+    fresh = Chain(tiny_bundle, backend, seed=3).process(audio)
+    chain = Chain(tiny_bundle, backend, seed=3)
+    chain.process(audio, Controls(domain=1))
+    chain.process(audio[: 3 * hop], Controls(domain=0))
+    mailbox = Mailbox(Controls(domain=0))
+    last = chain.process(audio[hop : 2 * hop], mailbox.panic())
+    assert np.abs(last[: hop // 2]).max() > 0.01
+    assert np.abs(last[-2:]).max() < 0.02 * np.abs(last).max()
+    again = chain.process(audio, mailbox.latest)
+    # The gains come back in the course of the first hop; sampling is that of the first run.
+    np.testing.assert_array_equal(again[hop:], fresh[2 * hop :])
+    assert np.abs(again[:4]).max() < 0.05 * np.abs(again[:hop]).max()
+
+
+def test_a_seed_from_osc_begins_the_same_numbers_anew(tiny_bundle: Bundle) -> None:
+    chain = Chain(tiny_bundle, open_backend("numba-float32", tiny_bundle), seed=3)
+    silence = np.zeros(4 * tiny_bundle.config.hop_samples, np.float32)
+    mailbox = Mailbox()
+
+    def run(seed: int) -> np.ndarray:
+        mailbox.replace(seed=seed)
+        chain.process(silence, mailbox.panic())
+        return chain.process(silence)
+
+    chain.process(silence)
+    first = run(9)
+    np.testing.assert_array_equal(run(9), first)
+    assert not np.array_equal(run(8), first)
 
 
 def test_skipping_jumps_the_timeline_and_drops_what_was_inside() -> None:

@@ -12,7 +12,8 @@ from realtime.controls import SETTINGS, SETTINGS_BY_PATH, Controls, Mailbox
 
 
 def test_every_field_is_a_setting_with_its_default() -> None:
-    assert list(SETTINGS) == [field.name for field in fields(Controls)]
+    counts = {"seedings", "panics"}
+    assert list(SETTINGS) == [row.name for row in fields(Controls) if row.name not in counts]
     for name, setting in SETTINGS.items():
         assert getattr(Controls(), name) == setting.default
         assert SETTINGS_BY_PATH[setting.path] is setting
@@ -23,7 +24,7 @@ def test_every_field_is_a_setting_with_its_default() -> None:
 def test_paths_follow_the_osc_contract() -> None:
     assert set(SETTINGS_BY_PATH) == {
         "domain", "mix", "temperature", "gain/in", "gain/out", "bypass", "freeze",
-        "latent/smooth", "latent/noise",
+        "latent/smooth", "latent/noise", "blend", "blend/domain", "seed", "record",
     }  # fmt: skip
 
 
@@ -53,6 +54,20 @@ def test_a_bad_value_is_refused_with_its_range(name: str, value: object, message
         Controls(**{name: value})  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=message):
         Controls().replace(**{name: value})
+
+
+def test_a_seed_counts_each_time_it_is_given_and_so_does_panic() -> None:
+    mailbox = Mailbox()
+    assert mailbox.replace(seed=5).seedings == 1
+    assert mailbox.replace(seed=5).seedings == 2
+    assert mailbox.panic().panics == 1
+    after = mailbox.replace(mix=0.5)
+    assert (after.seedings, after.panics, after.seed) == (2, 1, 5)
+
+
+def test_the_second_domain_of_a_blend_must_exist() -> None:
+    with pytest.raises(UnknownDomain, match="no domain 3 in this bundle; choose 0 to 2"):
+        Mailbox(domains=3).replace(blend_domain=3, blend=0.5)
 
 
 def test_numbers_take_the_type_of_their_control() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import sys
@@ -31,10 +32,12 @@ from model.errors import AudioDeviceError, AudioFileError, UmtError
 from realtime.backends import Backend
 from realtime.controls import Mailbox
 from realtime.engine import Engine
+from realtime.journal import Journal
 from realtime.latency import LatencyItem
 from realtime.priority import usable_cpus
 from tests.command_line import umt
 from tests.echo_backend import echo_backend, echo_bundle, echo_config
+from tests.jack import wait_until
 
 pytestmark = pytest.mark.alone
 
@@ -386,7 +389,6 @@ def test_a_take_holds_both_sides_sample_for_sample(tmp_path: Path) -> None:
     captured, rendered = signals(3 * RATE + 17)
     recorder = Recorder(tmp_path, RATE)
     take_all(recorder, captured, rendered)
-    assert not recorder.paths[0].exists()
     recorder.close()
     np.testing.assert_array_equal(read(tmp_path / "take-001-input.wav"), captured)
     np.testing.assert_array_equal(read(tmp_path / "take-001-output.wav"), rendered)
@@ -394,21 +396,34 @@ def test_a_take_holds_both_sides_sample_for_sample(tmp_path: Path) -> None:
     assert recorder.lost_frames == 0
 
 
-def test_a_second_interruption_keeps_the_take(
+def test_a_take_can_be_played_while_it_is_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt() -> None:
-        join()
-        raise KeyboardInterrupt
-
-    captured, rendered = signals(RATE)
+    """Nothing is closed first: so it is, too, if the program is killed."""
+    monkeypatch.setattr(bridge.recorder, "_POLL_S", 0.02)
+    captured, rendered = signals(2 * RATE)
     recorder = Recorder(tmp_path, RATE)
-    take_all(recorder, captured, rendered)
-    join = recorder._thread.join
-    monkeypatch.setattr(recorder._thread, "join", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        recorder.close()
-    np.testing.assert_array_equal(read(tmp_path / "take-001-input.wav"), captured)
+    half = RATE + 5
+    take_all(recorder, captured[:half], rendered[:half])
+    wait_until(lambda: len(read(recorder.paths[1])) == half, 10, "half of the take")
+    np.testing.assert_array_equal(read(recorder.paths[0]), captured[:half])
+    take_all(recorder, captured[half:], rendered[half:])
+    recorder.close()
+    np.testing.assert_array_equal(read(recorder.paths[0]), captured)
+
+
+def test_a_journal_lies_beside_its_take(tmp_path: Path) -> None:
+    journal = Journal()
+    journal.note("begin", frame=0)
+    journal.note_gap(64, 32)
+    recorder = Recorder(tmp_path, RATE, journal)
+    take_all(recorder, *signals(100))
+    recorder.close()
+    rows = (tmp_path / "take-001-journal.jsonl").read_text().splitlines()
+    assert [json.loads(row) for row in rows] == [
+        {"what": "begin", "frame": 0},
+        {"what": "gap", "frame": 64, "missing": 32},
+    ]
 
 
 def test_takes_are_numbered(tmp_path: Path) -> None:

@@ -109,8 +109,8 @@ def test_a_device_that_stops_is_an_error_and_the_recording_is_kept(
         process = start_umt(
             "live", "--in", "system", "--out", "system", *options, env=server.environment
         )
-        part = tmp_path / "takes" / ".take-001-output.wav.part"
-        wait_until(lambda: part.exists() and part.stat().st_size > 1000, 120, "a recording")
+        output = tmp_path / "takes" / "take-001-output.wav"
+        wait_until(lambda: output.exists() and output.stat().st_size > 1000, 120, "a recording")
         server.process.kill()
         out, err = process.communicate(timeout=30)
     # libjack writes lines of its own; ours is the one that explains.
@@ -119,7 +119,7 @@ def test_a_device_that_stops_is_an_error_and_the_recording_is_kept(
     assert said.status == 1
     assert "stopped asking for audio" in said.complaint
     names = sorted(path.name for path in (tmp_path / "takes").iterdir())
-    assert names == ["take-001-input.wav", "take-001-output.wav"]
+    assert names == [f"take-001-{part}" for part in ("input.wav", "journal.jsonl", "output.wav")]
 
 
 def test_the_server_is_among_the_devices(server: JackServer) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bridge.midi_map import DEFAULT_MAP, HIGHEST_CONTROLLER, Knob, MidiMap, read_map
+from bridge.midi_map import DEFAULT_MAP, HIGHEST_CONTROLLER, TURNABLE, Knob, MidiMap, read_map
 from model.errors import MidiError
 from realtime.controls import SETTINGS, Controls, Mailbox
 from tests.command_line import ROOT, umt
@@ -127,7 +127,7 @@ def test_a_controller_moves_its_control_from_end_to_end(
     assert after(control, turned(number, value)) == start.replace(**{name: expected})
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", TURNABLE)
 def test_every_control_takes_every_position_of_a_knob(name: str) -> None:
     for knob in (Knob(3), Knob(3, SETTINGS[name].high, SETTINGS[name].low)):
         if knob.low is not None and SETTINGS[name].kind is not float:
@@ -304,7 +304,8 @@ def test_a_map_is_read_as_it_was_written(tmp_path: Path) -> None:
     [
         ("[mix\n", "is not TOML"),
         ("\udcff", "is not TOML"),
-        ("[volume]\ncc = 1", "no control 'volume'; there are domain, mix"),
+        ("[volume]\ncc = 1", "no knob turns 'volume', but domain, mix"),
+        ("[seed]\ncc = 1", "no knob turns 'seed'"),
         ("mix = 1", r"mix must be a table such as \[mix\] with cc = 1, got 1"),
         ("[mix]\nlow = 0", "mix needs cc, the number of a controller"),
         ("[mix]\ncc = 120", "cc of mix must be a whole number from 0 to 119, got 120"),
@@ -397,9 +398,9 @@ def test_an_interrupted_learner_changes_nothing(
 @pytest.mark.parametrize(
     ("control", "file", "status", "complaint"),
     [
-        ("volume", "m.toml", 2, "no control 'volume'; there are domain, mix"),
+        ("volume", "m.toml", 2, "no knob turns 'volume', but domain, mix"),
         ("mix", "file/m.toml", 1, "file is not a folder"),
-        ("mix", "bad.toml", 1, "no control 'x'"),
+        ("mix", "bad.toml", 1, "no knob turns 'x'"),
     ],
 )
 def test_what_cannot_be_learnt_is_one_line(

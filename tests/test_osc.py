@@ -22,10 +22,10 @@ from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
 from pythonosc.osc_message_builder import OscMessageBuilder
 from pythonosc.udp_client import SimpleUDPClient
 
-from bridge.osc import OscServer
+from bridge.osc import OscServer, OscSettings
 from bridge.oscpackets import MalformedPacket, Message, messages_of, packet_of, raw_address
 from model.bundle import Bundle
-from model.errors import UmtError
+from model.errors import ConfigError, UmtError
 from realtime.controls import SETTINGS_BY_PATH, Controls, Mailbox
 from tests.osc_client import WAIT_S, Sender, packet
 
@@ -72,6 +72,12 @@ def test_the_domain_is_set_by_name_or_index(sender: Sender, mailbox: Mailbox, do
         ("/umt/bypass", False, Controls()),
         ("/umt/latent/smooth", 0.25, Controls(latent_smooth=0.25)),
         ("/umt/latent/noise", 1, Controls(latent_noise=1.0)),
+        ("/umt/blend", 0.5, Controls(blend=0.5)),
+        ("/umt/blend/domain", "c", Controls(blend_domain=2)),
+        ("/umt/blend/domain", 1.0, Controls(blend_domain=1)),
+        ("/umt/seed", 7.0, Controls(seed=7, seedings=1)),
+        ("/umt/panic", 1, Controls(panics=1)),
+        ("/umt/panic", 0, Controls()),
     ],
 )
 def test_a_control_takes_floats_and_integers(
@@ -102,8 +108,101 @@ def test_every_control_has_an_address_and_a_state(sender: Sender) -> None:
         ("/umt/state", "freeze", 0),
         ("/umt/state", "latent/smooth", 0.0),
         ("/umt/state", "latent/noise", 0.0),
+        ("/umt/state", "blend", 0.0),
+        ("/umt/state", "blend/domain", "a"),
+        ("/umt/state", "seed", 0),
+        ("/umt/state", "record", 0),
     ]
     sender.sync()
+
+
+def test_a_blend_takes_its_domain_and_share_at_once(sender: Sender, mailbox: Mailbox) -> None:
+    sender.send(packet("/umt/blend", "b", 0.25))
+    sender.sync()
+    assert mailbox.latest == Controls(blend_domain=1, blend=0.25)
+    sender.send(packet("/umt/blend", 2.0, 1))
+    sender.sync()
+    assert mailbox.latest == Controls(blend_domain=2, blend=1.0)
+    for wrong, reason in (
+        (("b", 1.5), "blend must be 0 to 1, got 1.5"),
+        (("x", 0.5), "no domain 'x' in this bundle; choose one of a, b, c"),
+        ((), "takes a domain and its share, or a share, got 0 arguments"),
+        (("a", "b", 0.5), "takes a domain and its share, or a share, got 3 arguments"),
+    ):
+        sender.send(packet("/umt/blend", *wrong))
+        assert sender.heard() == ("/umt/error", "/umt/blend", reason)
+    assert mailbox.latest == Controls(blend_domain=2, blend=1.0)
+
+
+def test_panic_needs_no_argument(sender: Sender, mailbox: Mailbox) -> None:
+    sender.send(packet("/umt/panic"))
+    sender.sync()
+    assert mailbox.latest.panics == 1
+
+
+def test_a_large_seed_is_told_as_it_is(sender: Sender, mailbox: Mailbox) -> None:
+    mailbox.replace(seed=2**63 - 1)
+    sender.send(packet("/umt/get", "seed"))
+    assert sender.heard() == ("/umt/state", "seed", 2**63 - 1)
+
+
+def test_recording_is_for_those_who_were_given_a_folder(
+    sender: Sender, server: OscServer, mailbox: Mailbox
+) -> None:
+    sender.send(packet("/umt/record", 1))
+    address, about, reason = sender.heard()
+    assert (address, about) == ("/umt/error", "/umt/record")
+    assert "start with umt live --record DIR" in reason
+    server.addresses.may_record = True
+    sender.send(packet("/umt/record", 1))
+    sender.sync()
+    assert mailbox.latest.record
+
+
+@pytest.mark.parametrize(
+    ("peer", "heeded"),
+    [("192.168.1.20", True), ("192.168.1.21", False), ("10.9.9.9", True), ("127.0.0.1", True)],
+)
+def test_others_are_heeded_if_they_are_allowed(
+    tiny_bundle: Bundle, mailbox: Mailbox, peer: str, heeded: bool
+) -> None:
+    settings = OscSettings(port=0, allow=("192.168.1.20", "10.0.0.0/8"))
+    idle = OscServer(tiny_bundle, mailbox, settings)
+    datagrams = [(packet("/umt/mix", 0.5), (peer, 9001))]
+    idle._socket.close()
+    idle._socket = ReplayedSocket(datagrams)  # type: ignore[assignment]
+    assert idle._drained() == (datagrams if heeded else [])
+    assert idle.counts.strangers == (not heeded)
+
+
+class ReplayedSocket:
+    """Gives what it was given."""
+
+    def __init__(self, datagrams: list[Any]):
+        self.left = list(datagrams)
+
+    def recvfrom(self, _: int) -> Any:
+        if not self.left:
+            raise BlockingIOError
+        return self.left.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"allow": ("studio",)}, "--osc-allow takes an IPv4 address or network.*got 'studio'"),
+        ({"host": "localhost"}, "--osc-host takes an IPv4 address.*got 'localhost'"),
+    ],
+)
+def test_addresses_that_are_none_are_refused(wrong: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        OscSettings(**wrong)
+
+
+def test_a_port_that_others_reach_is_open_unless_it_is_said_who_may() -> None:
+    assert not OscSettings().is_open
+    assert OscSettings(host="0.0.0.0").is_open
+    assert not OscSettings(host="0.0.0.0", allow=("10.0.0.1",)).is_open
 
 
 def test_get_answers_what_it_is_asked_for(sender: Sender) -> None:
@@ -385,7 +484,7 @@ def test_a_flood_is_absorbed_newest_first(
 
 def test_a_flood_costs_a_bounded_number_of_changes(mailbox: Mailbox, tiny_bundle: Bundle) -> None:
     """Everything waits in the socket at once, as if the server had slept through the flood."""
-    idle = OscServer(tiny_bundle, mailbox, port=0)
+    idle = OscServer(tiny_bundle, mailbox, OscSettings(port=0))
     sender = Sender(idle)
     for number in range(100):
         sender.send(packet("/umt/mix", number / 100))
@@ -413,7 +512,7 @@ def test_a_socket_that_goes_on_failing_does_not_hold_the_thread(
         def recvfrom(self, _: int) -> None:
             raise OSError("unreachable")
 
-    idle = OscServer(tiny_bundle, mailbox, port=0)
+    idle = OscServer(tiny_bundle, mailbox, OscSettings(port=0))
     idle.close()
     idle._socket = Failing()  # type: ignore[assignment]
     assert idle._drained() == []
@@ -423,7 +522,7 @@ def test_a_socket_that_goes_on_failing_does_not_hold_the_thread(
 def test_an_answer_that_nobody_takes_is_counted_and_no_fault(
     tiny_bundle: Bundle, mailbox: Mailbox
 ) -> None:
-    idle = OscServer(tiny_bundle, mailbox, port=0)
+    idle = OscServer(tiny_bundle, mailbox, OscSettings(port=0))
     # From this machine's own address there is no way to another's.
     idle._carry_out(packet("/umt/ping"), ("192.0.2.1", 9))
     idle.close()
@@ -439,7 +538,7 @@ def test_a_few_messages_are_all_carried_out_in_order(sender: Sender) -> None:
 
 def test_a_taken_port_is_one_clear_error(server: OscServer, tiny_bundle: Bundle) -> None:
     with pytest.raises(UmtError, match=f"{server.port}.*--osc-port"):
-        OscServer(tiny_bundle, Mailbox(), port=server.port)
+        OscServer(tiny_bundle, Mailbox(), OscSettings(port=server.port))
 
 
 def test_it_listens_on_this_machine_alone(server: OscServer) -> None:
@@ -448,12 +547,12 @@ def test_it_listens_on_this_machine_alone(server: OscServer) -> None:
 
 def test_closing_frees_the_port_and_ends_the_thread(tiny_bundle: Bundle) -> None:
     threads = threading.active_count()
-    first = OscServer(tiny_bundle, Mailbox(), port=0)
+    first = OscServer(tiny_bundle, Mailbox(), OscSettings(port=0))
     first.start()
     first.close()
     first.close()
     assert threading.active_count() == threads
-    OscServer(tiny_bundle, Mailbox(), port=first.port).close()
+    OscServer(tiny_bundle, Mailbox(), OscSettings(port=first.port)).close()
 
 
 def test_a_fault_of_ours_costs_one_packet(
@@ -523,6 +622,7 @@ def test_the_addresses_are_these_and_no_others(server: OscServer) -> None:
     controls = {
         "/umt/domain", "/umt/mix", "/umt/temperature", "/umt/gain/in", "/umt/gain/out",
         "/umt/bypass", "/umt/freeze", "/umt/latent/smooth", "/umt/latent/noise",
+        "/umt/blend", "/umt/blend/domain", "/umt/seed", "/umt/record",
     }  # fmt: skip
-    asked = {"/umt/get", "/umt/ping", "/umt/subscribe", "/umt/unsubscribe"}
+    asked = {"/umt/get", "/umt/ping", "/umt/subscribe", "/umt/unsubscribe", "/umt/panic"}
     assert set(server.addresses.handlers) == controls | asked

@@ -16,7 +16,7 @@ from realtime.backends import open_backend
 from realtime.chain import Chain
 from realtime.controls import Controls
 from realtime.seed import Uniforms
-from realtime.switch import DomainPlayer, Primer, PrimingJob
+from realtime.switch import DomainPlayer, Primer, PrimingJob, Target
 from tests.echo_backend import EchoDecoder, echo_backend, echo_bundle, echo_config
 
 BACKEND = "numba-float32"
@@ -43,21 +43,35 @@ class HeldPrimer:
 
 
 def echo_player(
-    primer: Any = None, gains: tuple[float, ...] = (1.0, 0.5, 0.25), threads: int = 1
+    primer: Any = None,
+    gains: tuple[float, ...] = (1.0, 0.5, 0.25),
+    threads: int = 1,
+    joins: dict[int, bool] | None = None,
 ) -> tuple[DomainPlayer, list[EchoDecoder]]:
     config = echo_config()
     decoders: Any = echo_backend(config, gains).decoders
     rest = [decoder.initial_state() for decoder in decoders]
     silence = np.zeros((1, HOP), np.float32)
     player = DomainPlayer(
-        decoders, rest, silence, (1.0,) * 3, seed=0, domain=0, primer=primer, threads=threads
+        decoders,
+        rest,
+        silence,
+        (1.0,) * 3,
+        seed=0,
+        domain=0,
+        primer=primer,
+        threads=threads,
+        joins=joins,
     )
     return player, decoders
 
 
-def play(player: DomainPlayer, domain: int, hops: int, level: float = 0.5) -> NDArray[np.float32]:
+def play(
+    player: DomainPlayer, target: int | Target, hops: int, level: float = 0.5
+) -> NDArray[np.float32]:
     latent = np.full((1, HOP), level, np.float32)
-    return np.concatenate([player.play(latent, domain, 1.0).copy() for _ in range(hops)])
+    target = Target(target) if isinstance(target, int) else target
+    return np.concatenate([player.play(latent, target, 1.0).copy() for _ in range(hops)])
 
 
 def test_the_crossfade_has_equal_power_and_no_step() -> None:
@@ -116,9 +130,9 @@ def test_a_primed_decoder_continues_as_if_it_had_read_everything(
     latents = rng.normal(0, 0.5, (hops + 9, config.latent_channels)).astype(np.float32)
     rest = [decoder.initial_state() for decoder in backend.decoders]
     player = DomainPlayer(backend.decoders, rest, latents[:1], (1.0, 1.0), seed=3, domain=0)
-    heard = [player.play(latents[i : i + 1], 0, 1.0).copy() for i in range(hops)]
-    player.play(latents[hops : hops + 1], 1, 1.0)
-    assert player._incoming is not None
+    heard = [player.play(latents[i : i + 1], Target(0), 1.0).copy() for i in range(hops)]
+    player.play(latents[hops : hops + 1], Target(1), 1.0)
+    assert player._second is not None
 
     incoming = backend.decoders[1]
     knowing = incoming.initial_state()
@@ -131,7 +145,7 @@ def test_a_primed_decoder_continues_as_if_it_had_read_everything(
     probe = rng.normal(0, 0.5, (1, config.latent_channels)).astype(np.float32)
     follow = np.zeros(config.hop_samples, np.uint8)
     np.testing.assert_array_equal(
-        incoming.teacher_force(probe, follow, player._incoming.state),
+        incoming.teacher_force(probe, follow, player._second.state),
         incoming.teacher_force(probe, follow, knowing),
     )
 
@@ -159,7 +173,7 @@ def test_the_player_reads_one_last_hop_itself() -> None:
     job.resting = True
     assert job.hops_left == 1
     play(player, 1, 1)
-    assert player._incoming is job
+    assert player._second is job
     assert decoders[1].primed_hops == player.config.receptive_field_hops + 2
 
 
@@ -173,7 +187,7 @@ def test_a_helper_two_hops_behind_is_sent_back_to_work() -> None:
     play(player, 1, 2)
     job.resting = True
     play(player, 1, 1)
-    assert player._incoming is None
+    assert player._second is None
     assert primer.jobs == [job]
     primer.work()
     play(player, 1, FADE_HOPS)
@@ -204,11 +218,104 @@ def test_changing_back_while_priming_calls_it_off() -> None:
     assert (player.domain, player.switches) == (0, 0)
 
 
-def test_a_request_during_a_crossfade_follows_it_without_a_step() -> None:
+def test_a_request_during_a_crossfade_turns_it_back_without_a_step() -> None:
+    """Two hops in, two hops back, and the domain that is wanted now."""
     player, _ = echo_player()
-    heard = [play(player, 0, 2), play(player, 1, 2), play(player, 2, 2 * FADE_HOPS)]
-    assert (player.domain, player.switches) == (2, 2)
+    heard = [play(player, 0, 2), play(player, 1, 2), play(player, 2, 2 + FADE_HOPS)]
+    assert (player.domain, player.switches) == (2, 1)
+    assert player.last_switch_hops == 2 + FADE_HOPS
     assert np.abs(np.diff(np.concatenate(heard))).max() < 0.005
+
+
+def test_changing_back_during_a_crossfade_turns_it_back() -> None:
+    player, _ = echo_player()
+    high = play(player, 0, 2)[0]
+    heard = play(player, 1, 4), play(player, 0, 4)
+    np.testing.assert_allclose(heard[1], heard[0][::-1], atol=1e-5)
+    assert (play(player, 0, 2) == high).all()
+    assert (player.domain, player.switches) == (0, 0)
+
+
+def test_a_blend_comes_stays_moves_and_goes_without_a_step() -> None:
+    player, decoders = echo_player()
+    steady = play(player, 0, 2)
+    come = play(player, Target(0, 1, 0.5), FADE_HOPS)
+    stay = play(player, Target(0, 1, 0.5), 2)
+    more = play(player, Target(0, 1, 1.0), FADE_HOPS)
+    alone = play(player, Target(0, 1, 1.0), 1)
+    gone = play(player, 0, FADE_HOPS)
+    high, low = steady[0], alone[0]
+    assert low == pytest.approx(high / 2, rel=0.05)
+    np.testing.assert_allclose(stay, (high + low) * np.sqrt(0.5), rtol=1e-4)
+    whole = np.concatenate([steady, come, stay, more, alone, gone])
+    assert np.abs(np.diff(whole)).max() < 0.01
+    assert gone[-1] == pytest.approx(high, rel=0.02)
+    assert (play(player, 0, 1) == high).all()
+    assert (player.domain, player.switches) == (0, 0)
+    # The voice that went is not sampled any more.
+    before = len(decoders[1].uniforms)
+    play(player, 0, 1)
+    assert len(decoders[1].uniforms) == before
+
+
+def test_a_switch_to_the_domain_that_is_blended_in_goes_on_from_there() -> None:
+    player, decoders = echo_player()
+    play(player, Target(0, 1, 0.5), FADE_HOPS)
+    read = decoders[1].primed_hops
+    play(player, 1, FADE_HOPS // 2)
+    assert (player.domain, player.switches) == (1, 1)
+    assert decoders[1].primed_hops == read
+
+
+def test_a_blend_with_the_domain_itself_is_that_domain() -> None:
+    player, _ = echo_player()
+    high = play(player, 0, 1)[0]
+    assert (play(player, Target(0, 0, 0.7), 4) == high).all()
+
+
+def test_a_blend_survives_a_switch() -> None:
+    player, _ = echo_player()
+    play(player, Target(0, 2, 0.5), FADE_HOPS)
+    # Out with the blend, in with the domain, and the blend again.
+    heard = play(player, Target(1, 2, 0.5), 3 * FADE_HOPS)
+    assert player.domain == 1
+    assert np.abs(np.diff(heard)).max() < 0.01
+    level = mulaw.decode(mulaw.encode(np.array([0.25, 0.125], np.float32)))
+    assert heard[-1] == pytest.approx(level.sum() * np.sqrt(0.5), rel=0.02)
+
+
+def test_a_run_with_a_helper_thread_can_be_played_again_from_its_joins() -> None:
+    """The second time nobody helps: a voice comes in where it did, however late that was."""
+
+    def run(player: DomainPlayer, primer: HeldPrimer | None) -> NDArray[np.float32]:
+        parts = []
+        for hop in range(260):
+            if primer is not None and hop in (5, 33, 47, 62, 75, 100, 130, 150, 190, 230):
+                primer.work()
+            target = Target(hop // 30 % 3, 2, 0.25 if hop % 50 > 20 else 0.0)
+            parts.append(play(player, target, 1, level=0.2 + 0.001 * hop))
+        return np.concatenate(parts)
+
+    primer, joins = HeldPrimer(), {}
+    live, _ = echo_player(primer)
+    live.on_join = joins.__setitem__
+    heard = run(live, primer)
+    assert len(joins) > 3
+    again, _ = echo_player(joins=joins)
+    np.testing.assert_array_equal(run(again, None), heard)
+    assert again.switches == live.switches
+
+
+def test_sampling_begins_anew_with_a_seed() -> None:
+    player, decoders = echo_player()
+    play(player, 0, 3)
+    player.seed(0)
+    play(player, 0, 3)
+    drawn = decoders[0].uniforms
+    np.testing.assert_array_equal(drawn[3:], drawn[:3])
+    player.seed(1)
+    play(player, 0, 1)
+    assert not np.array_equal(drawn[6], drawn[0])
 
 
 def test_a_helper_that_falls_far_behind_begins_again() -> None:

@@ -1,0 +1,221 @@
+"""JACK by itself, without PortAudio in between: own ports, the server's xruns, freewheeling.
+
+A server that dies is noticed at once, and a new one is joined: what PortAudio cannot do, whose
+stream on a dead server can be neither played nor closed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.devices import DeviceLost
+from bridge.recorder import Recorder
+from model.errors import AudioDeviceError
+from realtime.engine import Engine
+from realtime.latency import LatencyItem
+
+Audio = NDArray[np.float32]
+
+NOWHERE = "none"
+"""In place of a port's name: connected to nothing, for whoever patches by hand."""
+_OUTPUTS = 2
+_PROBE_CALLBACKS = 4
+_PROBE_S = 2.0
+_DEAD_AFTER_S = 1.0
+_DEAD_AFTER_LOOKS = 5
+_CLOSE_S = 2.0
+_CONNECT_EVERY_S = 0.5
+
+
+def jack_library() -> Any:
+    """The jack module. Raises AudioDeviceError if it, or the library below it, is missing."""
+    try:
+        import jack
+    except ImportError as error:
+        raise AudioDeviceError(
+            "the JACK driver needs JACK-Client, which is not installed; "
+            'pip install "umt-live[jack]"'
+        ) from error
+    except OSError as error:
+        raise AudioDeviceError(
+            "the JACK library is missing; install it "
+            "(Debian and Ubuntu: apt install libjack-jackd2-0)"
+        ) from error
+    # libjack says the same on stderr, in lines of its own.
+    jack.set_error_function(lambda _: None)
+    jack.set_info_function(lambda _: None)
+    return jack
+
+
+class JackStream:
+    """A client called ``umt`` with one input and two outputs."""
+
+    def __init__(self, source: str | None, sink: str | None, *, insist: bool = True):
+        """Join the server, silent, and connect.
+
+        source, sink: a port, or a client whose audio ports are meant; None for the sound card's.
+        insist: a port that is not there is an error; otherwise it is waited for.
+        Raises AudioDeviceError if there is no server, or no such port.
+        """
+        jack = jack_library()
+        self.engine: Engine | None = None
+        self.recorder: Recorder | None = None
+        self.calls = 0
+        self._jack_error: type[Exception] = jack.JackError
+        self._wanted = (source, True), (sink, False)
+        self._freewheeling = False
+        self._gone = threading.Event()
+        try:
+            self._client = jack.Client("umt", no_start_server=True)
+        except jack.JackOpenError as error:
+            raise AudioDeviceError(
+                "no JACK server is running; start jackd or PipeWire's, or leave out --driver jack"
+            ) from error
+        self.rate = int(self._client.samplerate)
+        self.block = int(self._client.blocksize)
+        self._input = self._client.inports.register("input")
+        self._outputs = [self._client.outports.register(f"output_{n + 1}") for n in range(_OUTPUTS)]
+        self._client.set_process_callback(self._process)
+        self._client.set_xrun_callback(self._count_xrun)
+        self._client.set_blocksize_callback(self._resize)
+        self._client.set_freewheel_callback(self._set_freewheeling)
+        self._client.set_shutdown_callback(lambda *_: self._gone.set())
+        self._closed: bool | None = None
+        self._next_connection = 0.0
+        self._seen_calls, self._seen_at, self._looks = 0, time.monotonic(), 0
+        try:
+            self._client.activate()
+            self._connect(insist)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def title(self) -> str:
+        """What is played through, for people."""
+        return "JACK's umt:input -> umt:output_1 and 2"
+
+    def settle(self) -> None:
+        """Wait for the first callbacks. Raises DeviceLost if none comes."""
+        deadline = time.monotonic() + _PROBE_S
+        while self.calls < _PROBE_CALLBACKS:
+            if time.monotonic() > deadline:
+                raise self._gave_up("started but asked for no audio")
+            time.sleep(0.01)
+
+    def device_latency(self) -> LatencyItem | None:
+        """None: the Python library does not tell the latency of ports; ``umt latency`` measures."""
+        return None
+
+    def play(self, engine: Engine) -> None:
+        """Let a started engine take over."""
+        self.engine = engine
+
+    def record(self, recorder: Recorder | None) -> None:
+        """Record from the next block on, or stop."""
+        self.recorder = recorder
+
+    def watch(self) -> None:
+        """Called now and then: raises DeviceLost once the server has gone or stopped calling."""
+        if self._gone.is_set():
+            raise self._gave_up("has gone")
+        now = time.monotonic()
+        self._looks += 1
+        if self.calls != self._seen_calls:
+            self._seen_calls, self._seen_at, self._looks = self.calls, now, 0
+        elif now - self._seen_at > _DEAD_AFTER_S and self._looks > _DEAD_AFTER_LOOKS:
+            raise self._gave_up("stopped asking for audio")
+        if now > self._next_connection:
+            self._next_connection = now + _CONNECT_EVERY_S
+            self._connect(insist=False)
+
+    def close(self) -> bool:
+        """Leave the server. Returns False if that hangs."""
+        if self._closed is None:
+            self.engine = None
+            closing = threading.Thread(target=self._close, name="umt-close", daemon=True)
+            closing.start()
+            closing.join(_CLOSE_S)
+            self._closed = not closing.is_alive()
+        return self._closed
+
+    def _close(self) -> None:
+        if not self._gone.is_set():
+            self._client.deactivate(ignore_errors=True)
+        self._client.close(ignore_errors=True)
+
+    def _gave_up(self, what: str) -> DeviceLost:
+        return DeviceLost(f"the JACK server {what}")
+
+    def _process(self, frames: int) -> None:
+        """One block; it copies, counts, and never raises, waits or logs, but in freewheel mode."""
+        first = self._outputs[0].get_array()
+        engine, recorder = self.engine, self.recorder
+        if engine is None:
+            first.fill(0.0)
+        else:
+            captured = self._input.get_array()
+            engine.exchange(captured, first)
+            if recorder is not None:
+                recorder.take(captured, first)
+            if self._freewheeling:
+                # There is no time here, only turns.
+                engine.catch_up()
+        for other in self._outputs[1:]:
+            other.get_array()[:] = first
+        self.calls += 1
+
+    def _count_xrun(self, _: float) -> None:
+        if self.engine is not None:
+            self.engine.count_xrun()
+
+    def _resize(self, frames: int) -> None:
+        self.block = frames
+
+    def _set_freewheeling(self, starting: bool) -> None:
+        self._freewheeling = bool(starting)
+
+    def _connect(self, insist: bool) -> None:
+        """Connect what is not connected yet, where it is there."""
+        for name, captures in self._wanted:
+            own = [self._input] if captures else self._outputs
+            if name == NOWHERE or any(port.connections for port in own):
+                continue
+            there = self._ports(name, captures)
+            if insist and name is not None and not there:
+                raise self._no_such(name, captures)
+            for n, port in enumerate(own[: len(there)]):
+                ends = (there[n], port) if captures else (port, there[n])
+                try:
+                    self._client.connect(*ends)
+                except self._jack_error as error:
+                    if insist:
+                        raise AudioDeviceError(f"cannot connect {ends}: {error}") from error
+
+    def _ports(self, name: str | None, captures: bool) -> list[Any]:
+        """Audio ports of the other side, of a client or by their whole name."""
+        way = {"is_output": True} if captures else {"is_input": True}
+        try:
+            if name is None:
+                return self._client.get_ports(is_audio=True, is_physical=True, **way)
+            ports = self._client.get_ports(is_audio=True, **way)
+        except self._jack_error:
+            return []
+        exact = [port for port in ports if port.name == name]
+        return exact or [port for port in ports if port.name.split(":")[0] == name]
+
+    def _no_such(self, name: str, captures: bool) -> AudioDeviceError:
+        own = self._client.name
+        ports = self._client.get_ports(
+            is_audio=True, **({"is_output": True} if captures else {"is_input": True})
+        )
+        listed = ", ".join(repr(port.name) for port in ports if not port.name.startswith(f"{own}:"))
+        return AudioDeviceError(
+            f"no JACK {'output' if captures else 'input'} port or client {name!r}; "
+            f"there are {listed or 'none'}; {NOWHERE!r} connects nothing"
+        )

@@ -1,0 +1,92 @@
+"""A stream that is opened again when its device was lost: a pulled plug does not end a concert."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from bridge.audio import AudioStream
+from bridge.console import note
+from bridge.devices import DeviceLost
+from bridge.recorder import Recorder
+from model.errors import AudioDeviceError
+from realtime.engine import Engine
+
+_FIRST_DELAY_S = 0.25
+_LONGEST_DELAY_S = 2.0
+
+
+class SteadyStream:
+    """One engine's place at a device, whichever stream that is at the moment."""
+
+    def __init__(self, open_stream: Callable[[bool], AudioStream]):
+        """Open the device. open_stream: told whether it does so again.
+
+        Raises AudioDeviceError if the device refuses.
+        """
+        self._open_stream = open_stream
+        self.stream = self._opened(again=False)
+        self.lost_at: float | None = None
+        """When the device was lost, if it is; ``monotonic`` seconds."""
+        self._next_try = 0.0
+        self._delay_s = _FIRST_DELAY_S
+        self._engine: Engine | None = None
+        self._recorder: Recorder | None = None
+
+    def play(self, engine: Engine) -> None:
+        """Let a started engine take over."""
+        self._engine = engine
+        self.stream.play(engine)
+
+    def record(self, recorder: Recorder | None) -> None:
+        """Record from the next block on, or stop."""
+        self._recorder = recorder
+        self.stream.record(recorder)
+
+    def watch(self) -> None:
+        """Called now and then: notices that the device was lost, and that it is back.
+
+        Raises DeviceLost if it was lost and its driver hangs, AudioDeviceError if it has come back
+        as another device.
+        """
+        if self.lost_at is None:
+            try:
+                self.stream.watch()
+            except DeviceLost as lost:
+                if not self.stream.close():
+                    raise
+                self.lost_at, self._delay_s, self._next_try = time.monotonic(), _FIRST_DELAY_S, 0.0
+                note(f"warning: {lost}; waiting for it, Ctrl-C ends")
+        elif time.monotonic() >= self._next_try:
+            self._try_again(self.lost_at)
+
+    def close(self) -> bool:
+        """Stop the stream. Returns False if its driver hangs."""
+        return self.stream.close()
+
+    def _opened(self, again: bool) -> AudioStream:
+        stream = self._open_stream(again)
+        try:
+            stream.settle()
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    def _try_again(self, lost_at: float) -> None:
+        try:
+            stream = self._opened(again=True)
+        except AudioDeviceError:
+            self._next_try = time.monotonic() + self._delay_s
+            self._delay_s = min(2.0 * self._delay_s, _LONGEST_DELAY_S)
+            return
+        before, self.stream, self.lost_at = self.stream, stream, None
+        if stream.rate != before.rate or stream.block > before.block:
+            raise AudioDeviceError(
+                f"the sound device came back at {stream.rate} Hz with blocks of {stream.block}, "
+                f"not at {before.rate} Hz with {before.block}; start umt live again"
+            )
+        stream.record(self._recorder)
+        if self._engine is not None:
+            stream.play(self._engine)
+        note(f"the sound device is back after {time.monotonic() - lost_at:.1f} s")

@@ -1,0 +1,79 @@
+"""A session played again from its journal is the session, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from model.bundle import Bundle
+from realtime.backends import Backend, open_backend
+from realtime.controls import Mailbox
+from realtime.engine import Engine
+from realtime.journal import Journal, Row
+from realtime.replay import Session, replayed
+
+Audio = NDArray[np.float32]
+RATE, BLOCK = 48_000, 256
+
+
+@pytest.fixture(scope="module")
+def backend(tiny_bundle: Bundle) -> Backend:
+    return open_backend("numba-int8", tiny_bundle)
+
+
+class Take:
+    """Blocks exchanged with an engine, and its journal."""
+
+    def __init__(self, bundle: Bundle, backend: Backend, blocks: int, **options: Any) -> None:
+        self.mailbox = Mailbox(domains=len(bundle.domains))
+        self.journal = Journal()
+        self.engine = Engine(bundle, backend, RATE, BLOCK, mailbox=self.mailbox, **options)
+        self.engine.journal = self.journal
+        rng = np.random.default_rng(4)
+        self.heard = rng.normal(0, 0.2, blocks * BLOCK).astype(np.float32)
+        self.played = np.empty_like(self.heard)
+        self.at = 0
+
+    def exchange(self) -> None:
+        part = slice(self.at, self.at + BLOCK)
+        self.engine.exchange(self.heard[part], self.played[part])
+        self.at += BLOCK
+
+    @property
+    def rows(self) -> list[Row]:
+        """As a file would have them."""
+        return json.loads(json.dumps(list(self.journal.rows())))
+
+
+def test_a_live_session_with_everything_in_it(tiny_bundle: Bundle, backend: Backend) -> None:
+    """With helper threads, two changes of domain, a blend, a panic, gaps and an overload."""
+    blocks = 500
+    take = Take(tiny_bundle, backend, blocks, seed=7)
+    changes: dict[int, Any] = {
+        20: lambda: take.mailbox.replace(domain=1, temperature=0.7),
+        90: lambda: take.mailbox.replace(blend_domain=2, blend=0.4, latent_noise=0.2),
+        150: lambda: take.mailbox.replace(domain=2, mix=0.5),
+        200: take.mailbox.panic,
+        230: lambda: take.mailbox.replace(seed=99, gain_out=-3.0),
+        300: lambda: take.mailbox.replace(domain=0, blend=0.0),
+    }
+    with take.engine as engine:
+        for block in range(blocks):
+            changes.get(block, lambda: None)()
+            take.exchange()
+            # As fast as the engine goes, but for one stretch that it cannot keep up with.
+            while block not in range(360, 420) and engine._captured.backlog > BLOCK:
+                time.sleep(0.0002)
+    rows = take.rows
+    kinds = [row["what"] for row in rows]
+    assert kinds.count("controls") == 1 + len(changes)
+    assert kinds.count("join") >= 3
+    assert kinds.count("skip") >= 1
+    assert kinds.count("gap") >= 1
+    session = Session.of(rows)
+    np.testing.assert_array_equal(replayed(tiny_bundle, backend, session, take.heard), take.played)
