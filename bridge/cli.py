@@ -26,6 +26,7 @@ from bridge.commands import (
     evaluate,
     live,
     midi,
+    replay,
     train,
     translate,
 )
@@ -48,6 +49,7 @@ app = typer.Typer(
 app.command("demo", epilog=demo.EPILOG)(demo.demo)
 app.command("live", epilog=live.EPILOG)(live.live)
 app.command("translate", epilog=translate.EPILOG)(translate.translate)
+app.command("replay", epilog=replay.EPILOG)(replay.replay)
 app.command("devices", epilog=devices.EPILOG)(devices.devices)
 app.command("domains", epilog=domains.EPILOG)(domains.domains)
 app.command("train", epilog=train.EPILOG)(train.train)

@@ -80,9 +80,10 @@ class Recorder:
             self.failure = AudioFileError(f"recording ended after {self.seconds:.1f} s: {error}")
 
     def _write_all(self) -> None:
-        self._write_journal()
         while (frames := min(ring.backlog for ring in self._rings)) > 0:
             frames = min(frames, self._pieces.shape[1])
+            # After the frames were counted: what they came of has been noted by now.
+            self._write_journal()
             # Overwritten frames are silence, so that both files keep the time.
             self._pieces[:, :frames] = 0.0
             lost = False

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
 
 from bridge.console import note
 from bridge.outputs import shown
@@ -18,6 +26,9 @@ from realtime.controls import Mailbox
 from realtime.engine import Engine
 from realtime.journal import Journal
 from realtime.machine import describe_machine
+from realtime.replay import Session
+
+Audio = NDArray[np.float32]
 
 
 class Takes:
@@ -95,6 +106,43 @@ class Takes:
             self._keep(recorder.failure)
         if recorder.seconds:
             note(f"recorded {recorder.seconds:.1f} s: {', '.join(map(shown, recorder.paths))}")
+
+
+@dataclass(frozen=True)
+class RecordedTake:
+    """A take as it was read from its files."""
+
+    facts: Mapping[str, Any]
+    """Bundle, backend and machine."""
+    session: Session
+    captured: Audio
+    rendered: Audio
+    """(time,) float32, both of one length."""
+
+
+def read_take(folder: Path, number: int) -> RecordedTake:
+    """Read a take that began with its session. Raises UmtError if it is not there, or damaged."""
+    named = folder / f"take-{number:03}"
+    journal = named.with_name(f"{named.name}-journal.jsonl")
+    try:
+        # A program that was killed may have left half a row.
+        lines = journal.read_text(encoding="utf-8").split("\n")[:-1]
+        rows = [json.loads(line) for line in lines]
+        (facts,) = (row for row in rows if row["what"] == "session")
+        session = Session.of(rows)
+        sides = [
+            soundfile.read(named.with_name(f"{named.name}-{side}.wav"), dtype="float32")[0]
+            for side in ("input", "output")
+        ]
+    except FileNotFoundError as error:
+        raise UmtError(
+            f"{shown(journal)} is not there: only a take that began with its session can be "
+            "played again"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, soundfile.SoundFileError, UmtError) as error:
+        raise UmtError(f"{shown(named)} is damaged: {error}") from error
+    frames = min(map(len, sides))
+    return RecordedTake(facts, session, sides[0][:frames], sides[1][:frames])
 
 
 def fingerprint(bundle: Bundle) -> str | None:

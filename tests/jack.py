@@ -9,8 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,23 @@ RATE = 48_000
 PERIOD = 256
 
 
-@dataclass(frozen=True)
 class JackServer:
     """A running server: its name, and the environment that leads its clients to it."""
 
-    name: str
-    environment: dict[str, str]
-    process: subprocess.Popen[bytes]
+    def __init__(
+        self,
+        name: str,
+        environment: dict[str, str],
+        start: Callable[[], subprocess.Popen[bytes]],
+    ):
+        self.name = name
+        self.environment = environment
+        self._start = start
+        self.process = start()
+
+    def start_again(self) -> None:
+        """After it has ended, by the same name."""
+        self.process = self._start()
 
 
 @contextmanager
@@ -47,20 +56,22 @@ def jack_server(folder: Path) -> Iterator[JackServer]:
         "XDG_RUNTIME_DIR": str(folder),
         "XDG_CONFIG_HOME": str(folder),
     }
+    log = folder / "jackd.log"
     environment = {**os.environ, **settings}
     for foreign in ("PULSE_SERVER", "DISPLAY", "DBUS_SESSION_BUS_ADDRESS"):
         environment.pop(foreign, None)
     scheduling = ["-R", "-P", "60"] if _may_have_priority() else ["--no-realtime"]
     driver = ["-d", "dummy", "-r", str(RATE), "-p", str(PERIOD), "-C", "2", "-P", "2"]
     command = ["jackd", "-S", *scheduling, "--name", name, *driver]
-    process = _started(command, name, environment, folder / "jackd.log")
+    server = JackServer(name, environment, lambda: _started(command, name, environment, log))
     try:
-        yield JackServer(name, environment, process)
+        yield server
     finally:
-        if end(process) == -signal.SIGKILL:
+        if end(server.process) == -signal.SIGKILL:
             # JACK has eight places for servers. One that was killed keeps its own until another
             # of its name has come and gone.
-            end(_started(command, name, environment, folder / "jackd.log"))
+            server.start_again()
+            end(server.process)
 
 
 def _started(
@@ -123,9 +134,15 @@ class Performer:
         ports = (self._microphone, self._loudspeaker)
         return all(len(port.connections) == 1 for port in ports)
 
+    @property
+    def hears_something(self) -> bool:
+        """Whether umt has said anything yet."""
+        return bool(np.abs(self.heard[: self.position]).max(initial=0.0) > 1e-3)
+
     def close(self) -> None:
-        """Leave the server."""
-        self._client.deactivate()
+        """Leave the server, if it is still there."""
+        with suppress(Exception):
+            self._client.deactivate()
         self._client.close()
 
     def _process(self, frames: int) -> None:

@@ -44,6 +44,8 @@ class Session:
     """Frame at which the OSC message was sent."""
     settled_at: int
     """Frame by which the new domain sounds alone."""
+    takes: Path
+    """Folder of what umt recorded."""
     recorded_input: Audio
     recorded_output: Audio
     status: int
@@ -54,14 +56,23 @@ class Session:
 
 
 def play_session(
-    server: JackServer, bundle: Path, domain: str, seconds: float, folder: Path
+    server: JackServer, bundle: Path, domain: str, seconds: float, folder: Path, driver: str
 ) -> Session:
     """Play ``seconds`` through umt, switching to ``domain`` half way."""
     audio, _ = read_performance(example_path())
     phrase = audio[RATE : RATE + round(LOOP_S * RATE)]
     performer = Performer(server, phrase, seconds)
     devices = ("--in", "performer", "--out", "performer")
-    options = ("--bundle", bundle, "--osc-port", 0, "--record", folder / "takes")
+    options = (
+        "--driver",
+        driver,
+        "--bundle",
+        bundle,
+        "--osc-port",
+        0,
+        "--record",
+        folder / "takes",
+    )
     with (folder / "umt.log").open("w+") as log:
         umt = start_umt("live", *devices, *options, env=server.environment, stdout=log, stderr=log)
         try:
@@ -87,6 +98,7 @@ def play_session(
         heard=performer.heard,
         switched_at=switched_at,
         settled_at=switched_at + RATE // 2,
+        takes=folder / "takes",
         recorded_input=recorded[0],
         recorded_output=recorded[1],
         status=status,
@@ -143,13 +155,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--domain", default="1", help="switched to half way: a name")
+    parser.add_argument("--driver", default="portaudio", help="or jack")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="umt-live-"))
     try:
         with jack_server(folder) as server:
             os.environ.update(server.environment)
             began = time.monotonic()
-            session = play_session(server, options.bundle, options.domain, options.seconds, folder)
+            session = play_session(
+                server, options.bundle, options.domain, options.seconds, folder, options.driver
+            )
     except pytest.skip.Exception as reason:
         sys.exit(f"cannot play here: {reason}")
     finally:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +14,8 @@ import pytest
 
 from model.bundle import Bundle, save_bundle
 from model.config import LEVELS, SILENCE
-from tests.command_line import Said, start_umt
-from tests.jack import PERIOD, RATE, JackServer, jack_server, wait_until
+from tests.command_line import Said, start_umt, umt
+from tests.jack import PERIOD, RATE, JackServer, Performer, end, jack_server, wait_until
 from tests.live_session import Session, distances, play_session
 
 SECONDS = 6.0
@@ -48,11 +50,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JackServer]:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["portaudio", "jack"])
 def session(
-    server: JackServer, bundle_path: Path, tmp_path_factory: pytest.TempPathFactory
+    server: JackServer,
+    bundle_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
 ) -> Session:
-    return play_session(server, bundle_path, "b", SECONDS, tmp_path_factory.mktemp("session"))
+    folder = tmp_path_factory.mktemp("session")
+    return play_session(server, bundle_path, "b", SECONDS, folder, request.param)
 
 
 def rms(audio: np.ndarray) -> float:
@@ -94,6 +100,11 @@ def holds(recorded: np.ndarray, piece: np.ndarray) -> bool:
     return any(np.array_equal(recorded[n : n + len(piece)], piece) for n in starts)
 
 
+def test_the_session_can_be_played_again_bit_for_bit(session: Session) -> None:
+    """With its switch, which a helper thread prepared, and whatever gaps this machine had."""
+    assert "the same bit for bit" in umt_replay(session.takes)
+
+
 def test_the_status_line_tells_the_essentials(session: Session) -> None:
     last = [line for line in session.said.splitlines() if "latency" in line][-1]
     for text in ("b | in", "out", "hop p99", "misses", "xruns", "ms"):
@@ -120,6 +131,54 @@ def test_a_device_that_stops_is_an_error_and_the_recording_is_kept(
     assert "stopped asking for audio" in said.complaint
     names = sorted(path.name for path in (tmp_path / "takes").iterdir())
     assert names == [f"take-001-{part}" for part in ("input.wav", "journal.jsonl", "output.wav")]
+
+
+def test_audio_is_back_after_the_server_has_died_and_come_back(
+    bundle_path: Path, tmp_path: Path
+) -> None:
+    """And while there is none, umt can be ended."""
+    phrase = np.random.default_rng(0).normal(0, 0.2, RATE).astype(np.float32)
+    log = tmp_path / "umt.log"
+    with jack_server(tmp_path) as server, log.open("w") as said:
+        performer = Performer(server, phrase, 60)
+        performer.playing.set()
+        devices = ("--driver", "jack", "--in", "performer", "--out", "performer")
+        options = ("--bundle", bundle_path, "--osc-port", 0, "--record", tmp_path / "takes")
+        process = start_umt(
+            "live", *devices, *options, env=server.environment, stdout=said, stderr=said
+        )
+        try:
+            wait_until(lambda: performer.hears_something, 120, "the translation")
+            server.process.kill()
+            server.process.wait()
+            performer.close()
+            wait_until(lambda: "waiting for it" in log.read_text(), 5, "umt to notice")
+            server.start_again()
+            performer = Performer(server, phrase, 60)
+            performer.playing.set()
+            came_back = time.monotonic()
+            wait_until(lambda: performer.hears_something, 10, "the translation to come back")
+            print(f"audio is back {time.monotonic() - came_back:.2f} s after its server")
+            wait_until(lambda: "the sound device is back" in log.read_text(), 5, "umt to say so")
+            server.process.kill()
+            server.process.wait()
+            wait_until(lambda: log.read_text().count("waiting for it") == 2, 5, "umt to notice")
+            process.send_signal(signal.SIGINT)
+            ended = time.monotonic()
+            assert process.wait(10) == 0, log.read_text()
+            print(f"ended {time.monotonic() - ended:.2f} s after Ctrl-C")
+        finally:
+            end(process)
+            performer.close()
+    text = log.read_text()
+    assert "Traceback" not in text
+    assert "the same bit for bit" in umt_replay(tmp_path / "takes")
+
+
+def umt_replay(takes: Path) -> str:
+    said = umt("replay", takes)
+    assert said.status == 0, said.err
+    return said.out
 
 
 def test_the_server_is_among_the_devices(server: JackServer) -> None:
