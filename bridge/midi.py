@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_CLIENT, _PORT = "umt", "control"
+# Not umt: on a JACK server, that is the name of the audio.
+_CLIENT, _PORT = "umt-midi", "control"
 # Well below a hop.
 _INTERVAL_S = 0.005
 _QUEUED = 8192
