@@ -51,7 +51,7 @@ $(VENV)/core.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/test.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing umt-live with training and test packages (torch among them)"
-	$(PIP) --editable '.[train,gpu,export,cluster,test]'
+	$(PIP) --editable '.[train,gpu,export,cluster,midi,test]'
 	@touch $@ $(VENV)/core.stamp
 
 # Tests that need one of these skip by name where it cannot be installed.

@@ -27,6 +27,7 @@ from bridge.commands import (
     export,
     latency,
     live,
+    midi,
     replay,
     train,
     translate,
@@ -60,6 +61,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(bench.app, name="bench")
 app.add_typer(export.app, name="export")
+app.add_typer(midi.app, name="midi")
 
 INTERRUPTED = 128 + signal.SIGINT
 _BAD_USAGE = (UsageError, UnknownDomain, ConfigError)

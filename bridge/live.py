@@ -14,6 +14,7 @@ from pathlib import Path
 from bridge.audio import AudioStream
 from bridge.console import note
 from bridge.devices import DeviceLost
+from bridge.midi import MidiSettings, midi_control
 from bridge.osc import OscServer, OscSettings
 from bridge.status import StatusLine
 from bridge.steady_stream import SteadyStream
@@ -41,6 +42,7 @@ class LiveSettings:
     """Folder for takes; the ``record`` control begins and ends them."""
     priority: bool = True
     cpus: frozenset[int] | None = None
+    midi: MidiSettings | None = None
 
 
 def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
@@ -53,6 +55,7 @@ def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
     with _ending() as ending, _calm_interpreter(), ExitStack() as last, ExitStack() as first:
         osc = last.enter_context(OscServer(bundle, mailbox, settings.osc))
         osc.addresses.may_record = settings.record is not None
+        last.enter_context(midi_control(settings.midi, mailbox))
         device = SteadyStream(settings.open_stream)
         first.push(_closing(device))
         stream = device.stream

@@ -43,3 +43,7 @@ class TrainingError(UmtError):
 
 class ExportError(UmtError):
     """A network cannot be exported, or what was exported does not compute the same."""
+
+
+class MidiError(UmtError):
+    """A MIDI port cannot be opened, or a map of controllers cannot be used."""

@@ -77,6 +77,20 @@ def live(
             "repeated.",
         ),
     ] = None,
+    midi: Annotated[
+        str | None,
+        typer.Option("--midi", metavar="PORT", help="MIDI input port: name, part of it, or index."),
+    ] = None,
+    midi_map: Annotated[
+        Path | None,
+        typer.Option(
+            "--midi-map",
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="What umt midi learn wrote.  [default: a map for any keyboard]",
+        ),
+    ] = None,
     record: Annotated[
         Path | None,
         typer.Option(
@@ -114,11 +128,15 @@ def live(
     from bridge.console import note
     from bridge.live import LiveSettings, play
     from bridge.loading import domain_index, load_backend
+    from bridge.midi import midi_settings
     from bridge.osc import OscSettings
     from model.bundle import load_bundle
     from realtime.controls import Controls
 
+    if midi is None and midi_map is not None:
+        raise UsageError("--midi-map needs --midi, the port; see umt devices")
     chosen = None if cpus is None else _cpus(cpus)
+    steering = midi_settings(midi, midi_map)
     loaded = load_bundle(bundle)
     controls = Controls(
         domain=domain_index(loaded, to),
@@ -133,7 +151,7 @@ def live(
             f"warning: whoever reaches {osc.host}:{osc.port} can steer umt; "
             "--osc-allow ADDRESS says who may"
         )
-    settings = LiveSettings(open_stream, controls, osc, record, priority, chosen)
+    settings = LiveSettings(open_stream, controls, osc, record, priority, chosen, steering)
     play(loaded, load_backend(backend, loaded, threads, chosen), settings)
 
 
