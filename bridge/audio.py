@@ -7,12 +7,8 @@ running callback. Then the engine is built to fit and takes over.
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.devices import Device, DeviceLost, sound_library
+from bridge.quiet import quiet_stderr
 from bridge.recorder import Recorder
 from model.errors import AudioDeviceError
 from realtime.engine import Engine
@@ -123,7 +120,7 @@ class DuplexStream:
         self._sounddevice = sound_library()
         channels = settings.channel, min(settings.output.channels, _MOST_CHANNELS)
         try:
-            with _muted_library():
+            with quiet_stderr():
                 self._stream = self._sounddevice.Stream(
                     device=(settings.input.index, settings.output.index),
                     samplerate=settings.rate,
@@ -202,18 +199,3 @@ class DuplexStream:
     def _gave_up(self, what: str) -> DeviceLost:
         self.close()
         return DeviceLost(f"the sound device {self.settings.output.name!r} {what}")
-
-
-@contextmanager
-def _muted_library() -> Iterator[None]:
-    """PortAudio writes its own account of a failure to stderr, beside the error it returns."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(nowhere)
-        os.close(kept)

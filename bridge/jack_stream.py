@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.devices import DeviceLost
+from bridge.quiet import quiet_stderr
 from bridge.recorder import Recorder
 from model.errors import AudioDeviceError
 from realtime.engine import Engine
@@ -46,7 +47,6 @@ def jack_library() -> Any:
             "the JACK library is missing; install it "
             "(Debian and Ubuntu: apt install libjack-jackd2-0)"
         ) from error
-    # libjack says the same on stderr, in lines of its own.
     jack.set_error_function(lambda _: None)
     jack.set_info_function(lambda _: None)
     return jack
@@ -71,7 +71,9 @@ class JackStream:
         self._freewheeling = False
         self._gone = threading.Event()
         try:
-            self._client = jack.Client("umt", no_start_server=True)
+            # libjack writes there what it also returns.
+            with quiet_stderr():
+                self._client = jack.Client("umt", no_start_server=True)
         except jack.JackOpenError as error:
             raise AudioDeviceError(
                 "no JACK server is running; start jackd or PipeWire's, or leave out --driver jack"

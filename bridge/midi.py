@@ -7,11 +7,9 @@ that a driver calls, in JACK's case the one on which its audio depends.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bridge.commands.extras import needs
 from bridge.console import note
 from bridge.midi_map import DEFAULT_MAP, HIGHEST_CONTROLLER, MidiMap, read_map
+from bridge.quiet import quiet_stderr
 from model.errors import MidiError
 from realtime.controls import Mailbox
 
@@ -259,20 +258,5 @@ def _library() -> Any:
 
 
 def _client(rtmidi: Any, api: int) -> Any:
-    with _quiet():
+    with quiet_stderr():
         return rtmidi.MidiIn(rtapi=api, name=_CLIENT, queue_size_limit=_QUEUED)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Nothing on stderr: what ALSA and JACK write there when they are not running is an exception,
-    too.
-    """
-    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)

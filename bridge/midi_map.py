@@ -24,8 +24,13 @@ HIGHEST_CONTROLLER = 119
 _POSITIONS = 128
 _DOMAINS = ("domain", "blend_domain")
 
-TURNABLE = tuple(name for name, row in SETTINGS.items() if row.kind is not int or name in _DOMAINS)
-"""Controls that make sense of 128 positions: a seed does not."""
+TURNABLE = tuple(
+    name
+    for name, row in SETTINGS.items()
+    if (row.kind is not int or name in _DOMAINS) and name != "record"
+)
+"""Controls that make sense of 128 positions, and need nothing else: a seed does not, and a take
+needs a folder."""
 
 
 @dataclass(frozen=True)

@@ -175,6 +175,18 @@ def test_audio_is_back_after_the_server_has_died_and_come_back(
     assert "the same bit for bit" in umt_replay(tmp_path / "takes")
 
 
+def test_the_way_round_a_server_is_measured(server: JackServer, bundle_path: Path) -> None:
+    """umt's own output into its own input: JACK makes that a period late."""
+    options = ("--loopback", "--driver", "jack", "--in", "umt:output_1", "--out", "none")
+    process = start_umt(
+        "latency", *options, "--bundle", bundle_path, "--seconds", 2, env=server.environment
+    )
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    device = next(line for line in out.splitlines() if " device " in line)
+    assert float(device.split("│")[2]) == pytest.approx(PERIOD / RATE * 1e3, abs=0.13)
+
+
 def umt_replay(takes: Path) -> str:
     said = umt("replay", takes)
     assert said.status == 0, said.err
