@@ -40,6 +40,8 @@ class LiveSettings:
     osc: OscSettings = field(default_factory=OscSettings)
     record: Path | None = None
     """Folder for takes; the ``record`` control begins and ends them."""
+    late: str = "fade"
+    """What is played where output was not ready."""
     priority: bool = True
     cpus: frozenset[int] | None = None
     midi: MidiSettings | None = None
@@ -68,6 +70,7 @@ def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
             stream.block,
             mailbox=mailbox,
             seed=settings.controls.seed,
+            late=settings.late,
             priority=settings.priority,
             cpus=settings.cpus,
         )

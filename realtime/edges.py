@@ -21,44 +21,34 @@ class EdgeFader:
         self._rise = ((np.arange(length) + 0.5) / length).astype(np.float32)
         self._fall = self._rise[::-1].copy()
         self._work = np.empty(length, np.float32)
-        self._length = length
-        self._risen = length
-        self._fallen = length
-        self._falls_from = 0.0
-        self._last = 0.0
+        self._past_edge = length
+        self._falls_from = np.float32(0.0)
+        self._last = np.float32(0.0)
         self._dry = False
 
     def smooth(self, out: NDArray[np.float32], ready: int) -> bool:
-        """Complete one block in place: its first ``ready`` frames are audio, the rest is missing.
+        """Smooth one block in place: its first ``ready`` frames are audio, the rest fills a gap.
 
-        out: (frames,) float32.  Missing frames become a short fall from the last audible level,
-        then silence; a fall that audio interrupts goes on below the rise of that audio.
+        out: (frames,) float32.  At an edge what ends is held at its last level, which falls while
+        what begins rises over it.
         Returns whether a gap begins in this block.
         """
-        if ready:
-            self._rise_over(out[:ready])
-            self._fall_over(out[:ready])
-            self._last = float(out[ready - 1])
-        missing = len(out) - ready
-        begins = missing > 0 and (ready > 0 or not self._dry)
-        if begins:
-            self._falls_from, self._fallen = self._last, 0
-        if missing:
-            out[ready:] = 0.0
-            self._fall_over(out[ready:])
-            self._risen = 0
-        self._dry = missing > 0
+        begins = ready < len(out) and (ready > 0 or not self._dry)
+        self._pass(out[:ready], dry=False)
+        self._pass(out[ready:], dry=True)
         return begins
 
-    def _rise_over(self, out: NDArray[np.float32]) -> None:
-        size = min(len(out), self._length - self._risen)
+    def _pass(self, out: NDArray[np.float32], dry: bool) -> None:
+        if not len(out):
+            return
+        if dry != self._dry:
+            self._dry, self._past_edge, self._falls_from = dry, 0, self._last
+        at = self._past_edge
+        size = min(len(out), len(self._rise) - at)
         if size:
-            out[:size] *= self._rise[self._risen : self._risen + size]
-            self._risen += size
-
-    def _fall_over(self, out: NDArray[np.float32]) -> None:
-        size = min(len(out), self._length - self._fallen)
-        if size:
-            part = self._fall[self._fallen : self._fallen + size]
-            out[:size] += np.multiply(part, self._falls_from, out=self._work[:size])
-            self._fallen += size
+            fading, fall = out[:size], self._work[:size]
+            np.multiply(self._fall[at : at + size], self._falls_from, out=fall)
+            np.multiply(fading, self._rise[at : at + size], out=fading)
+            np.add(fading, fall, out=fading)
+            self._past_edge += size
+        self._last = out[-1]

@@ -31,6 +31,7 @@ from realtime.backends import Backend
 from realtime.chain import Chain
 from realtime.controls import Controls, Mailbox
 from realtime.edges import EdgeFader
+from realtime.filling import filling
 from realtime.journal import Journal
 from realtime.latency import LatencyItem, LatencyTable, engine_latency
 from realtime.meter import Meter
@@ -64,6 +65,7 @@ class Engine:
         mailbox: Mailbox | None = None,
         seed: int = 0,
         headroom_ms: float | None = None,
+        late: str = "fade",
         priority: bool = True,
         cpus: frozenset[int] | None = None,
     ):
@@ -71,10 +73,11 @@ class Engine:
 
         rate: of the device, in Hz.  block: frames of the largest exchange expected; any size
         works.  headroom_ms: how far finished output leads the callback, by default one block and
-        one hop; less is less latency and less tolerance.  priority: ask for real-time priority,
+        one hop; less is less latency and less tolerance.  late: what is played where output was
+        not ready, one of ``realtime.filling.LATE``.  priority: ask for real-time priority,
         below the callback's, if the callback has it.  cpus: that the engine's thread is kept on,
         and what shares its work (Linux); None leaves that to the system.
-        Raises ConfigError for an unsupported rate, block, seed, headroom or CPU.
+        Raises ConfigError for an unsupported rate, block, seed, headroom, filling or CPU.
         """
         if block < 1:
             raise ConfigError(f"block must be at least 1 frame, got {block}")
@@ -116,6 +119,8 @@ class Engine:
         self._captured = CaptureRing(ring)
         self._rendered = RenderRing(ring)
         self._edges = EdgeFader(rate)
+        self.late = late
+        self._filling = filling(late, rate, self.delay_samples, self._captured.copy_past)
         self._piece = np.zeros(self.chain.piece_frames, np.float32)
         self._out = np.zeros(self.chain.most_output(self.chain.piece_frames), np.float32)
         self._offset = 0
@@ -189,7 +194,7 @@ class Engine:
         """Hand over one block of input and fetch one of output: the audio callback's one call.
 
         captured, rendered: (frames,) float32 of one length, any stride; ``rendered`` is filled
-        whole, with silence for what is not ready.  Never raises, waits or logs.
+        whole, by the filling where nothing is ready.  Never raises, waits or logs.
         """
         try:
             if len(captured) != len(rendered):
@@ -197,6 +202,9 @@ class Engine:
             self._captured.write(captured)
             ready = self._rendered.read_into(rendered)
             missing = len(rendered) - ready
+            self._filling.remember(rendered[:ready])
+            if missing:
+                self._filling.fill(self._rendered.position - missing, rendered[ready:])
             begins = self._edges.smooth(rendered, ready)
             if missing and self.state == "running":
                 self.meter.count_missing(missing, begins)
@@ -284,6 +292,7 @@ class Engine:
             seed=self.chain.seed,
             controls=asdict(self.chain.controls),
             headroom_frames=self.headroom_frames,
+            late=self.late,
             frame=self._captured.written,
         )
         self._captured.skip(self._captured.backlog)

@@ -14,6 +14,7 @@ from realtime.backends import Backend
 from realtime.chain import Chain
 from realtime.controls import Controls
 from realtime.edges import EdgeFader
+from realtime.filling import filling
 from realtime.journal import Row
 
 Audio = NDArray[np.float32]
@@ -34,6 +35,8 @@ class Session:
     joins: Mapping[int, bool]
     changes: Sequence[tuple[int, Controls | int]]
     """Input frames, and the controls that were heeded from there or the units that were dropped."""
+    late: str
+    """What filled gaps."""
     gaps: Sequence[tuple[int, int]]
     """Output frames, and how many were missing from there on."""
 
@@ -51,6 +54,7 @@ class Session:
                 controls=Controls(**begin["controls"]),
                 joins={row["hop"]: row["hurried"] for row in rows if row["what"] == "join"},
                 changes=[_change(row) for row in rows if row["what"] in ("controls", "skip")],
+                late=str(begin["late"]),
                 gaps=[(row["frame"], row["missing"]) for row in rows if row["what"] == "gap"],
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -79,11 +83,22 @@ def replayed(bundle: Bundle, backend: Backend, session: Session, audio: Audio) -
         joins=session.joins,
     )
     played = _rendered(chain, session, audio)
-    edges, at = EdgeFader(session.rate), 0
-    for frame, missing in session.gaps:
-        edges.smooth(played[at : frame + missing], frame - at)
+
+    def read_past(frame: int, out: Audio) -> None:
+        out.fill(0.0)
+        heard = audio[max(frame, 0) : max(frame + len(out), 0)]
+        out[len(out) - len(heard) :] = heard
+
+    delay = chain.delay_samples + session.headroom_frames
+    edges, fill = EdgeFader(session.rate), filling(session.late, session.rate, delay, read_past)
+    at = 0
+    for frame, missing in [*session.gaps, (len(played), 0)]:
+        part, ready = played[at : frame + missing], frame - at
+        fill.remember(part[:ready])
+        if missing:
+            fill.fill(frame, part[ready:])
+        edges.smooth(part, ready)
         at = frame + missing
-    edges.smooth(played[at:], len(played) - at)
     return played
 
 

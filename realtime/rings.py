@@ -62,6 +62,18 @@ class CaptureRing:
         self.position += size
         return size
 
+    def copy_past(self, position: int, out: Audio) -> None:
+        """Copy input from an absolute frame on, read or not. Callback side.
+
+        Silence stands for what came before the first frame, or was overwritten.
+        """
+        before = min(max(-position, 0), len(out))
+        if position + before < self.written - self.capacity or position + len(out) > self.written:
+            before = len(out)
+        out[:before] = 0.0
+        if before < len(out):
+            _copy_out(self._frames, position + before, out[before:])
+
     def skip(self, frames: int) -> None:
         """Leave ``frames`` unread. Engine side."""
         self.position += frames

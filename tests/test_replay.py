@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from model.bundle import Bundle
+from model.errors import ConfigError
 from realtime.backends import Backend, open_backend
 from realtime.controls import Mailbox
 from realtime.engine import Engine
+from realtime.filling import LATE
 from realtime.journal import Journal, Row
 from realtime.replay import Session, replayed
 
@@ -50,10 +53,13 @@ class Take:
         return json.loads(json.dumps(list(self.journal.rows())))
 
 
-def test_a_live_session_with_everything_in_it(tiny_bundle: Bundle, backend: Backend) -> None:
-    """With helper threads, two changes of domain, a blend, a panic, gaps and an overload."""
+@pytest.mark.parametrize("late", LATE)
+def test_a_live_session_with_everything_in_it(
+    tiny_bundle: Bundle, backend: Backend, late: str
+) -> None:
+    """With helper threads, changes of domain, a blend, a panic, gaps and an overload."""
     blocks = 500
-    take = Take(tiny_bundle, backend, blocks, seed=7)
+    take = Take(tiny_bundle, backend, blocks, seed=7, late=late)
     changes: dict[int, Any] = {
         20: lambda: take.mailbox.replace(domain=1, temperature=0.7),
         90: lambda: take.mailbox.replace(blend_domain=2, blend=0.4, latent_noise=0.2),
@@ -76,4 +82,21 @@ def test_a_live_session_with_everything_in_it(tiny_bundle: Bundle, backend: Back
     assert kinds.count("skip") >= 1
     assert kinds.count("gap") >= 1
     session = Session.of(rows)
-    np.testing.assert_array_equal(replayed(tiny_bundle, backend, session, take.heard), take.played)
+    again = replayed(tiny_bundle, backend, session, take.heard)
+    np.testing.assert_array_equal(again.view(np.uint32), take.played.view(np.uint32))
+    # Nothing in the journal is there for nothing.
+    last = max(session.joins)
+    for other in (
+        replace(session, seed=8),
+        replace(session, gaps=[gap for gap in session.gaps if gap[1] < BLOCK]),
+        replace(session, changes=session.changes[:-1]),
+        replace(session, joins={hop: how for hop, how in session.joins.items() if hop != last}),
+    ):
+        assert (replayed(tiny_bundle, backend, other, take.heard) != take.played).any()
+
+
+def test_a_journal_that_does_not_begin_with_its_session_is_refused() -> None:
+    with pytest.raises(ConfigError, match="not tell a session from its start"):
+        Session.of([{"what": "gap", "frame": 0, "missing": 3}])
+    with pytest.raises(ConfigError, match="not tell a session from its start: KeyError"):
+        Session.of([{"what": "begin", "frame": 0}])

@@ -158,7 +158,7 @@ def test_a_gap_falls_and_rises_without_a_step() -> None:
     blocks = [(64, 64), (64, 20), (64, 0), (64, 64), (64, 64)]
     begins, heard = [], []
     for frames, ready in blocks:
-        out = np.full(frames, np.nan, np.float32)
+        out = np.zeros(frames, np.float32)
         out[:ready] = 0.8
         begins.append(fader.smooth(out, ready))
         heard.append(out)
@@ -178,7 +178,7 @@ def test_a_gap_of_any_length_has_no_step(missing: int, block: int) -> None:
     ready[512 : 512 + missing] = False
     heard = []
     for part in np.split(ready, len(ready) // block):
-        out, frames = np.full(block, np.nan, np.float32), int(part.sum())
+        out, frames = np.zeros(block, np.float32), int(part.sum())
         out[:frames] = 0.8
         fader.smooth(out, frames)
         heard.append(out)

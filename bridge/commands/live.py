@@ -99,6 +99,15 @@ def live(
             help="Record input and output as WAV files, and what umt replay needs.",
         ),
     ] = None,
+    late: Annotated[
+        str,
+        typer.Option(
+            "--late",
+            metavar="HOW",
+            help="What is heard where the translation is not ready in time: fade (silence), hold "
+            "(the last moment, dying away) or dry (the input).",
+        ),
+    ] = "fade",
     seed: SeedOption = 0,
     temperature: TemperatureOption = 1.0,
     priority: Annotated[
@@ -132,6 +141,7 @@ def live(
     from bridge.osc import OscSettings
     from model.bundle import load_bundle
     from realtime.controls import Controls
+    from realtime.filling import LATE
 
     if midi is None and midi_map is not None:
         raise UsageError("--midi-map needs --midi, the port; see umt devices")
@@ -151,7 +161,9 @@ def live(
             f"warning: whoever reaches {osc.host}:{osc.port} can steer umt; "
             "--osc-allow ADDRESS says who may"
         )
-    settings = LiveSettings(open_stream, controls, osc, record, priority, chosen, steering)
+    if late not in LATE:
+        raise UsageError(f"--late takes one of {', '.join(LATE)}, got {late!r}")
+    settings = LiveSettings(open_stream, controls, osc, record, late, priority, chosen, steering)
     play(loaded, load_backend(backend, loaded, threads, chosen), settings)
 
 
