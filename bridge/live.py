@@ -16,6 +16,8 @@ from bridge.console import note
 from bridge.devices import DeviceLost
 from bridge.midi import MidiSettings, midi_control
 from bridge.osc import OscServer, OscSettings
+from bridge.outputs import require_place
+from bridge.session_log import SessionLog
 from bridge.status import StatusLine
 from bridge.steady_stream import SteadyStream
 from bridge.takes import Takes
@@ -40,6 +42,8 @@ class LiveSettings:
     osc: OscSettings = field(default_factory=OscSettings)
     record: Path | None = None
     """Folder for takes; the ``record`` control begins and ends them."""
+    json_path: Path | None = None
+    """Where to write at the end what the session was like."""
     late: str = "fade"
     """What is played where output was not ready."""
     priority: bool = True
@@ -55,6 +59,8 @@ def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
     """
     mailbox = Mailbox(settings.controls, domains=len(bundle.domains))
     with _ending() as ending, _calm_interpreter(), ExitStack() as last, ExitStack() as first:
+        if settings.json_path is not None:
+            require_place(settings.json_path)
         osc = last.enter_context(OscServer(bundle, mailbox, settings.osc))
         osc.addresses.may_record = settings.record is not None
         last.enter_context(midi_control(settings.midi, mailbox))
@@ -87,7 +93,13 @@ def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
             f"playing {stream.title} at {stream.rate} Hz, blocks of {stream.block}; "
             f"OSC on {osc.host}:{osc.port}; Ctrl-C ends"
         )
-        _glance(engine, device, bundle, takes, ending)
+        log = SessionLog()
+        try:
+            _glance(engine, device, bundle, takes, log, ending)
+        finally:
+            # Also of a session that ended badly.
+            if settings.json_path is not None:
+                log.write(settings.json_path, engine, device.stream.device_latency())
     if takes.failure is not None:
         raise takes.failure
 
@@ -97,6 +109,7 @@ def _glance(
     device: SteadyStream,
     bundle: Bundle,
     takes: Takes,
+    log: SessionLog,
     ending: threading.Event,
 ) -> None:
     """Show the status and watch over the parts until the end."""
@@ -106,6 +119,7 @@ def _glance(
             if engine.failure is not None:
                 raise UmtError(f"the engine stopped: {engine.failure!r}")
             takes.follow(device)
+            log.update(engine)
             status.update()
 
 

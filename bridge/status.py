@@ -1,4 +1,4 @@
-"""The status line of a live session: drawn in place on a terminal, else a line now and then."""
+"""The status of a live session: drawn in place on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
@@ -46,9 +46,15 @@ class StatusLine:
             return
         self._next = time.monotonic() + self._every_s
         if self._live is not None:
-            self._live.update(Text(self.text(), no_wrap=True), refresh=True)
+            lines = Text(f"{self.text()}\n{self.parts()}", no_wrap=True)
+            self._live.update(lines, refresh=True)
         else:
             note(self.text())
+
+    def parts(self) -> str:
+        """Where the latency comes from, part by part."""
+        items = self._engine.latency(self._device).items
+        return "latency: " + " + ".join(f"{item.name} {item.ms:.1f}" for item in items if item.ms)
 
     def text(self) -> str:
         """The line itself."""
@@ -62,6 +68,7 @@ class StatusLine:
                 f"in {meter.level_in_db:6.1f} dB",
                 f"out {meter.level_out_db:6.1f} dB",
                 f"hop p99 {meter.p99_ms:.1f} of {meter.deadline_ms:g} ms",
+                f"queue {meter.queue_ms:.0f} ms",
                 f"misses {meter.misses}",
                 f"gaps {meter.underruns}",
                 f"xruns {meter.xruns}",

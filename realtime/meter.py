@@ -66,6 +66,8 @@ class MeterSnapshot:
     switches: int
     last_switch_ms: float
     """From the request to the new domain sounding alone."""
+    median_switch_ms: float
+    """Of the last 64."""
     max_switch_ms: float
     level_in_db: float
     level_out_db: float
@@ -165,6 +167,7 @@ class Meter:
             max_queue_ms=self.max_queue_s * 1e3,
             switches=self.switches,
             last_switch_ms=float(last) * 1e3,
+            median_switch_ms=percentile(switch_times, 0.5) * 1e3,
             max_switch_ms=float(switch_times.max(initial=0.0)) * 1e3,
             level_in_db=level_db(self.peak_in),
             level_out_db=level_db(self.peak_out),

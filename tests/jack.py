@@ -43,7 +43,7 @@ class JackServer:
 
 
 @contextmanager
-def jack_server(folder: Path) -> Iterator[JackServer]:
+def jack_server(folder: Path, period: int = PERIOD) -> Iterator[JackServer]:
     """Start jackd with its dummy driver; skip the test, by name, where that cannot be done."""
     if shutil.which("jackd") is None or shutil.which("jack_wait") is None:
         pytest.skip("jackd is not installed (Debian package jackd2)")
@@ -61,7 +61,7 @@ def jack_server(folder: Path) -> Iterator[JackServer]:
     for foreign in ("PULSE_SERVER", "DISPLAY", "DBUS_SESSION_BUS_ADDRESS"):
         environment.pop(foreign, None)
     scheduling = ["-R", "-P", "60"] if _may_have_priority() else ["--no-realtime"]
-    driver = ["-d", "dummy", "-r", str(RATE), "-p", str(PERIOD), "-C", "2", "-P", "2"]
+    driver = ["-d", "dummy", "-r", str(RATE), "-p", str(period), "-C", "2", "-P", "2"]
     command = ["jackd", "-S", *scheduling, "--name", name, *driver]
     server = JackServer(name, environment, lambda: _started(command, name, environment, log))
     try:

@@ -99,6 +99,12 @@ def live(
             help="Record input and output as WAV files, and what umt replay needs.",
         ),
     ] = None,
+    json_path: Annotated[
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE", help="Write what the session was like, second by second."
+        ),
+    ] = None,
     late: Annotated[
         str,
         typer.Option(
@@ -163,7 +169,9 @@ def live(
         )
     if late not in LATE:
         raise UsageError(f"--late takes one of {', '.join(LATE)}, got {late!r}")
-    settings = LiveSettings(open_stream, controls, osc, record, late, priority, chosen, steering)
+    settings = LiveSettings(
+        open_stream, controls, osc, record, json_path, late, priority, chosen, steering
+    )
     play(loaded, load_backend(backend, loaded, threads, chosen), settings)
 
 
