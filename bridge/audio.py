@@ -7,7 +7,6 @@ running callback. Then the engine is built to fit and takes over.
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from bridge.devices import Device, DeviceLost, sound_library
 from bridge.quiet import quiet_stderr
 from bridge.recorder import Recorder
+from bridge.watchdog import Exit, Watchdog
 from model.errors import AudioDeviceError
 from realtime.engine import Engine
 from realtime.latency import LatencyItem
@@ -59,10 +59,6 @@ class AudioStream(Protocol):
 
 _PROBE_CALLBACKS = 8
 _PROBE_S = 2.0
-_DEAD_AFTER_S = 1.0
-# A process that was suspended has seen no callback for long, but has not looked often either.
-_DEAD_AFTER_LOOKS = 5
-_CLOSE_S = 2.0
 _MOST_CHANNELS = 2
 
 
@@ -93,9 +89,10 @@ class StreamCallback:
     def __call__(self, indata: Audio, outdata: Audio, frames: int, when: Any, status: Any) -> None:
         """One block. indata, outdata: (frames, channels) float32."""
         engine = self.engine
+        if frames > self.largest_block:
+            self.largest_block = frames
         if engine is None:
             outdata.fill(0.0)
-            self.largest_block = max(self.largest_block, frames)
             self.device_s = when.outputBufferDacTime - when.inputBufferAdcTime
         else:
             captured, rendered, recorder = indata[:, self._heard], outdata[:, 0], self.recorder
@@ -136,8 +133,7 @@ class DuplexStream:
                 f"cannot open {settings.input.name!r} and {settings.output.name!r} at "
                 f"{settings.rate} Hz: {error}; try another --rate, --block or device"
             ) from error
-        self._closed: bool | None = None
-        self._seen_calls, self._seen_at, self._looks = 0, time.monotonic(), 0
+        self._watchdog, self._exit = Watchdog(), Exit(self._close)
 
     @property
     def block(self) -> int:
@@ -175,22 +171,13 @@ class DuplexStream:
 
     def watch(self) -> None:
         """Called now and then: raises DeviceLost once callbacks have stopped coming."""
-        now = time.monotonic()
-        self._looks += 1
-        if self.callback.calls != self._seen_calls:
-            self._seen_calls, self._seen_at, self._looks = self.callback.calls, now, 0
-        elif now - self._seen_at > _DEAD_AFTER_S and self._looks > _DEAD_AFTER_LOOKS:
+        if self._watchdog.is_dead(self.callback.calls):
             raise self._gave_up("stopped asking for audio; is the sound server still there?")
 
     def close(self) -> bool:
         """Stop the stream. Returns False if the driver hangs; a second call only says so again."""
-        if self._closed is None:
-            self.callback.engine = None
-            closing = threading.Thread(target=self._close, name="umt-close", daemon=True)
-            closing.start()
-            closing.join(_CLOSE_S)
-            self._closed = not closing.is_alive()
-        return self._closed
+        self.callback.engine = None
+        return self._exit.take()
 
     def _close(self) -> None:
         self._stream.abort()

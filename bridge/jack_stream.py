@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.devices import DeviceLost
+from bridge.jack_latency import hardware_latency
 from bridge.quiet import quiet_stderr
 from bridge.recorder import Recorder
+from bridge.watchdog import Exit, Watchdog
 from model.errors import AudioDeviceError
 from realtime.engine import Engine
 from realtime.latency import LatencyItem
@@ -27,9 +29,6 @@ NOWHERE = "none"
 _OUTPUTS = 2
 _PROBE_CALLBACKS = 4
 _PROBE_S = 2.0
-_DEAD_AFTER_S = 1.0
-_DEAD_AFTER_LOOKS = 5
-_CLOSE_S = 2.0
 _CONNECT_EVERY_S = 0.5
 
 
@@ -66,8 +65,10 @@ class JackStream:
         self.engine: Engine | None = None
         self.recorder: Recorder | None = None
         self.calls = 0
-        self._jack_error: type[Exception] = jack.JackError
+        self._jack = jack
         self._wanted = (source, True), (sink, False)
+        self._seen: dict[bool, set[str]] = {True: set(), False: set()}
+        self._next_connection = 0.0
         self._freewheeling = False
         self._gone = threading.Event()
         try:
@@ -78,21 +79,14 @@ class JackStream:
             raise AudioDeviceError(
                 "no JACK server is running; start jackd or PipeWire's, or leave out --driver jack"
             ) from error
-        self.rate = int(self._client.samplerate)
-        self.block = int(self._client.blocksize)
-        self._input = self._client.inports.register("input")
-        self._outputs = [self._client.outports.register(f"output_{n + 1}") for n in range(_OUTPUTS)]
-        self._client.set_process_callback(self._process)
-        self._client.set_xrun_callback(self._count_xrun)
-        self._client.set_blocksize_callback(self._resize)
-        self._client.set_freewheel_callback(self._set_freewheeling)
-        self._client.set_shutdown_callback(lambda *_: self._gone.set())
-        self._closed: bool | None = None
-        self._next_connection = 0.0
-        self._seen_calls, self._seen_at, self._looks = 0, time.monotonic(), 0
+        self._watchdog, self._exit = Watchdog(), Exit(self._close)
         try:
-            self._client.activate()
+            self._begin()
             self._connect(insist)
+        except jack.JackError as error:
+            # Such as a server that is just going.
+            self.close()
+            raise AudioDeviceError(f"the JACK server does not let umt in: {error}") from error
         except BaseException:
             self.close()
             raise
@@ -111,8 +105,13 @@ class JackStream:
             time.sleep(0.01)
 
     def device_latency(self) -> LatencyItem | None:
-        """None: the Python library does not tell the latency of ports; ``umt latency`` measures."""
-        return None
+        """The hardware's part as the server declares it; None where umt is connected to none."""
+        if self._exit.taken or self._gone.is_set():
+            return None
+        frames = hardware_latency(self._jack, self._input, self._outputs)
+        if frames is None:
+            return None
+        return LatencyItem("device", frames / self.rate * 1e3, "declared")
 
     def play(self, engine: Engine) -> None:
         """Let a started engine take over."""
@@ -126,25 +125,30 @@ class JackStream:
         """Called now and then: raises DeviceLost once the server has gone or stopped calling."""
         if self._gone.is_set():
             raise self._gave_up("has gone")
-        now = time.monotonic()
-        self._looks += 1
-        if self.calls != self._seen_calls:
-            self._seen_calls, self._seen_at, self._looks = self.calls, now, 0
-        elif now - self._seen_at > _DEAD_AFTER_S and self._looks > _DEAD_AFTER_LOOKS:
+        if self._watchdog.is_dead(self.calls):
             raise self._gave_up("stopped asking for audio")
+        now = time.monotonic()
         if now > self._next_connection:
             self._next_connection = now + _CONNECT_EVERY_S
             self._connect(insist=False)
 
     def close(self) -> bool:
         """Leave the server. Returns False if that hangs."""
-        if self._closed is None:
-            self.engine = None
-            closing = threading.Thread(target=self._close, name="umt-close", daemon=True)
-            closing.start()
-            closing.join(_CLOSE_S)
-            self._closed = not closing.is_alive()
-        return self._closed
+        self.engine = None
+        return self._exit.take()
+
+    def _begin(self) -> None:
+        """Have ports and callbacks, and be called."""
+        client = self._client
+        self.rate, self.block = int(client.samplerate), int(client.blocksize)
+        self._input = client.inports.register("input")
+        self._outputs = [client.outports.register(f"output_{n + 1}") for n in range(_OUTPUTS)]
+        client.set_process_callback(self._process)
+        client.set_xrun_callback(self._count_xrun)
+        client.set_blocksize_callback(self._resize)
+        client.set_freewheel_callback(self._set_freewheeling)
+        client.set_shutdown_callback(lambda *_: self._gone.set())
+        client.activate()
 
     def _close(self) -> None:
         if not self._gone.is_set():
@@ -183,21 +187,25 @@ class JackStream:
         self._freewheeling = bool(starting)
 
     def _connect(self, insist: bool) -> None:
-        """Connect what is not connected yet, where it is there."""
+        """Connect to ports that have come since the last look; what a hand takes apart stays so."""
         for name, captures in self._wanted:
-            own = [self._input] if captures else self._outputs
-            if name == NOWHERE or any(port.connections for port in own):
+            if name == NOWHERE:
                 continue
             there = self._ports(name, captures)
             if insist and name is not None and not there:
                 raise self._no_such(name, captures)
-            for n, port in enumerate(own[: len(there)]):
-                ends = (there[n], port) if captures else (port, there[n])
+            seen, self._seen[captures] = self._seen[captures], {port.name for port in there}
+            own = [self._input] if captures else self._outputs
+            for port, other in zip(own, there, strict=False):
+                if other.name in seen or port.connections:
+                    continue
                 try:
-                    self._client.connect(*ends)
-                except self._jack_error as error:
+                    self._client.connect(*((other, port) if captures else (port, other)))
+                except self._jack.JackError as error:
                     if insist:
-                        raise AudioDeviceError(f"cannot connect {ends}: {error}") from error
+                        raise AudioDeviceError(f"cannot connect {other.name!r}: {error}") from error
+                    # Its client is perhaps not quite there yet.
+                    self._seen[captures].discard(other.name)
 
     def _ports(self, name: str | None, captures: bool) -> list[Any]:
         """Audio ports of the other side, of a client or by their whole name."""
@@ -206,7 +214,7 @@ class JackStream:
             if name is None:
                 return self._client.get_ports(is_audio=True, is_physical=True, **way)
             ports = self._client.get_ports(is_audio=True, **way)
-        except self._jack_error:
+        except self._jack.JackError:
             return []
         exact = [port for port in ports if port.name == name]
         return exact or [port for port in ports if port.name.split(":")[0] == name]

@@ -26,16 +26,18 @@ class SteadyStream:
         """
         self._open_stream = open_stream
         self.stream = self._opened(again=False)
+        self._rate, self._block = self.stream.rate, self.stream.block
         self.lost_at: float | None = None
         """When the device was lost, if it is; ``monotonic`` seconds."""
         self._next_try = 0.0
         self._delay_s = _FIRST_DELAY_S
+        self._refusal = ""
         self._engine: Engine | None = None
         self._recorder: Recorder | None = None
 
     def play(self, engine: Engine) -> None:
         """Let a started engine take over."""
-        self._engine = engine
+        self._engine, self._block = engine, engine.block
         self.stream.play(engine)
 
     def record(self, recorder: Recorder | None) -> None:
@@ -49,16 +51,25 @@ class SteadyStream:
         Raises DeviceLost if it was lost and its driver hangs, AudioDeviceError if it has come back
         as another device.
         """
-        if self.lost_at is None:
-            try:
-                self.stream.watch()
-            except DeviceLost as lost:
-                if not self.stream.close():
-                    raise
-                self.lost_at, self._delay_s, self._next_try = time.monotonic(), _FIRST_DELAY_S, 0.0
-                note(f"warning: {lost}; waiting for it, Ctrl-C ends")
-        elif time.monotonic() >= self._next_try:
-            self._try_again(self.lost_at)
+        if self.lost_at is not None:
+            if time.monotonic() >= self._next_try:
+                self._try_again(self.lost_at)
+            return
+        try:
+            self.stream.watch()
+        except DeviceLost as lost:
+            if not self.stream.close():
+                raise
+            self.lost_at, self._delay_s, self._next_try = time.monotonic(), _FIRST_DELAY_S, 0.0
+            self._refusal = str(lost)
+            note(f"warning: {lost}; waiting for it, Ctrl-C ends")
+            return
+        if self.stream.block > self._block:
+            note(
+                f"warning: the blocks have grown from {self._block} to {self.stream.block} frames, "
+                "which leaves gaps; give the sound server its blocks back, or start umt live again"
+            )
+            self._block = self.stream.block
 
     def close(self) -> bool:
         """Stop the stream. Returns False if its driver hangs."""
@@ -76,15 +87,18 @@ class SteadyStream:
     def _try_again(self, lost_at: float) -> None:
         try:
             stream = self._opened(again=True)
-        except AudioDeviceError:
+        except AudioDeviceError as error:
             self._next_try = time.monotonic() + self._delay_s
             self._delay_s = min(2.0 * self._delay_s, _LONGEST_DELAY_S)
+            if str(error) != self._refusal:
+                self._refusal = str(error)
+                note(f"still waiting: {error}")
             return
-        before, self.stream, self.lost_at = self.stream, stream, None
-        if stream.rate != before.rate or stream.block > before.block:
+        self.stream, self.lost_at = stream, None
+        if stream.rate != self._rate or stream.block > self._block:
             raise AudioDeviceError(
                 f"the sound device came back at {stream.rate} Hz with blocks of {stream.block}, "
-                f"not at {before.rate} Hz with {before.block}; start umt live again"
+                f"not at {self._rate} Hz with {self._block}; start umt live again"
             )
         stream.record(self._recorder)
         if self._engine is not None:

@@ -21,6 +21,7 @@ import bridge.audio
 import bridge.devices
 import bridge.live
 import bridge.recorder
+import bridge.watchdog
 from bridge import cli
 from bridge.audio import DuplexStream, StreamCallback, StreamSettings
 from bridge.devices import Device, DeviceLost, find_device
@@ -163,7 +164,7 @@ def portaudio(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     )
     monkeypatch.setattr(bridge.devices, "sound_library", lambda: fake)
     monkeypatch.setattr(bridge.audio, "sound_library", lambda: fake)
-    monkeypatch.setattr(bridge.audio, "_DEAD_AFTER_S", 0.3)
+    monkeypatch.setattr(bridge.watchdog, "_DEAD_AFTER_S", 0.3)
     return fake
 
 
@@ -238,7 +239,7 @@ def test_a_second_ctrl_c_interrupts_what_hangs() -> None:
 def test_a_driver_that_hangs_is_left_behind(
     portaudio: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bridge.audio, "_CLOSE_S", 0.05)
+    monkeypatch.setattr(bridge.watchdog, "_CLOSE_S", 0.05)
     portaudio.Stream.hangs = True
     stream = opened()
     stream.settle()

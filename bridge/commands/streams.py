@@ -67,7 +67,7 @@ def _portaudio(
     from model.errors import AudioDeviceError, ConfigError
     from realtime.resample import SUPPORTED_RATES
 
-    def settings() -> StreamSettings:
+    def settings(rate: int | None) -> StreamSettings:
         source, sink = find_device(input_, "input"), find_device(output, "output")
         wanted = rate or int(source.default_rate)
         if wanted not in SUPPORTED_RATES:
@@ -80,12 +80,14 @@ def _portaudio(
             )
         return StreamSettings(source, sink, wanted, block, channel)
 
-    found = settings()
+    found = settings(rate)
 
     def open_stream(again: bool) -> AudioStream:
-        if again:
-            look_again()
-        return DuplexStream(settings() if again else found)
+        if not again:
+            return DuplexStream(found)
+        look_again()
+        # A device that is back may have another rate of its own by now.
+        return DuplexStream(settings(found.rate))
 
     return open_stream
 

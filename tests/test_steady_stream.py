@@ -1,0 +1,170 @@
+"""A device that is lost is waited for, and what comes back is the device that it was."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import bridge.steady_stream
+from bridge.devices import DeviceLost
+from bridge.steady_stream import SteadyStream
+from model.errors import AudioDeviceError
+
+
+class Stream:
+    """A stream that is lost when the test says so."""
+
+    def __init__(self, rate: int = 48_000, block: int = 256) -> None:
+        self.rate, self.block = rate, block
+        self.engine: Any = None
+        self.recorder: Any = None
+        self.lost = self.closed = self.hangs = self.silent = False
+
+    def settle(self) -> None:
+        if self.silent:
+            raise DeviceLost("it asked for no audio")
+
+    def play(self, engine: Any) -> None:
+        self.engine = engine
+
+    def record(self, recorder: Any) -> None:
+        assert self.engine is None or recorder is not self.recorder
+        self.recorder = recorder
+
+    def watch(self) -> None:
+        if self.lost:
+            raise DeviceLost("the device has gone")
+
+    def close(self) -> bool:
+        self.closed = True
+        return not self.hangs
+
+
+class Device:
+    """Opens streams, or refuses."""
+
+    def __init__(self) -> None:
+        self.streams: list[Stream] = []
+        self.next: Stream | Exception = Stream()
+        self.tries: list[bool] = []
+
+    def open(self, again: bool) -> Any:
+        self.tries.append(again)
+        if isinstance(self.next, Exception):
+            raise self.next
+        self.streams.append(self.next)
+        return self.next
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    time = SimpleNamespace(now=100.0)
+    time.monotonic = lambda: time.now
+    monkeypatch.setattr(bridge.steady_stream, "time", time)
+    return time
+
+
+@pytest.fixture
+def device() -> Device:
+    return Device()
+
+
+def test_a_device_that_is_back_goes_on_with_engine_and_recording(
+    device: Device, clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steady, recorder = SteadyStream(device.open), object()
+    engine = SimpleNamespace(block=256)
+    steady.record(recorder)  # type: ignore[arg-type]
+    steady.play(engine)  # type: ignore[arg-type]
+    device.streams[0].lost = True
+    steady.watch()
+    assert device.streams[0].closed
+    device.next = Stream()
+    steady.watch()
+    again = device.streams[1]
+    assert (again.engine, again.recorder) == (engine, recorder)
+    assert steady.stream is again
+    assert device.tries == [False, True]
+    said = capsys.readouterr().err
+    assert "the device has gone; waiting for it, Ctrl-C ends" in said
+    assert "is back" in said
+
+
+def test_a_device_that_stays_away_is_tried_less_and_less_often_and_says_why_once(
+    device: Device, clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steady = SteadyStream(device.open)
+    device.streams[0].lost = True
+    device.next = AudioDeviceError("no server")
+    tried = []
+    for _ in range(200):
+        before = len(device.tries)
+        steady.watch()
+        if len(device.tries) > before:
+            tried.append(clock.now)
+        clock.now += 0.125
+    waits = [later - earlier for earlier, later in pairwise(tried)]
+    assert waits[:4] == [0.25, 0.5, 1.0, 2.0]
+    assert set(waits[4:]) == {2.0}
+    assert capsys.readouterr().err.count("still waiting: no server") == 1
+    # One that is there and gives no sound is closed, and waited for too.
+    device.next = Stream()
+    device.next.silent = True
+    clock.now += 5
+    steady.watch()
+    assert device.streams[-1].closed
+    assert steady.lost_at is not None
+
+
+@pytest.mark.parametrize(("rate", "block"), [(44_100, 256), (48_000, 512)])
+def test_another_device_ends_it(
+    device: Device, clock: SimpleNamespace, rate: int, block: int
+) -> None:
+    steady = SteadyStream(device.open)
+    device.streams[0].lost = True
+    steady.watch()
+    device.next = Stream(rate, block)
+    with pytest.raises(AudioDeviceError, match=f"came back at {rate} Hz with blocks of {block}, n"):
+        steady.watch()
+    assert steady.close()
+    assert device.streams[1].closed
+
+
+def test_blocks_may_shrink_and_come_back_to_what_they_were(
+    device: Device, clock: SimpleNamespace
+) -> None:
+    steady = SteadyStream(device.open)
+    for block in (64, 256):
+        device.streams[-1].lost = True
+        steady.watch()
+        device.next = Stream(block=block)
+        steady.watch()
+    assert steady.stream.block == 256
+    assert steady.lost_at is None
+
+
+def test_blocks_that_grow_while_playing_are_told_once(
+    device: Device, clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steady = SteadyStream(device.open)
+    steady.watch()
+    assert "grown" not in capsys.readouterr().err
+    # Of those that it began with, some came late: the engine was built for them.
+    device.streams[0].block = 512
+    steady.play(SimpleNamespace(block=512))  # type: ignore[arg-type]
+    steady.watch()
+    assert "grown" not in capsys.readouterr().err
+    device.streams[0].block = 1024
+    for _ in range(3):
+        steady.watch()
+    assert capsys.readouterr().err.count("have grown from 512 to 1024 frames") == 1
+
+
+def test_a_driver_that_hangs_is_not_waited_for(device: Device, clock: SimpleNamespace) -> None:
+    steady = SteadyStream(device.open)
+    device.streams[0].lost = device.streams[0].hangs = True
+    with pytest.raises(DeviceLost, match="has gone"):
+        steady.watch()
