@@ -93,13 +93,13 @@ def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
             f"playing {stream.title} at {stream.rate} Hz, blocks of {stream.block}; "
             f"OSC on {osc.host}:{osc.port}; Ctrl-C ends"
         )
-        log = SessionLog()
+        log = None if settings.json_path is None else SessionLog(settings.json_path)
         try:
             _glance(engine, device, bundle, takes, log, ending)
         finally:
             # Also of a session that ended badly.
-            if settings.json_path is not None:
-                log.write(settings.json_path, engine, device.stream.device_latency())
+            if log is not None:
+                log.write(engine, device.stream.device_latency())
     if takes.failure is not None:
         raise takes.failure
 
@@ -109,17 +109,22 @@ def _glance(
     device: SteadyStream,
     bundle: Bundle,
     takes: Takes,
-    log: SessionLog,
+    log: SessionLog | None,
     ending: threading.Event,
 ) -> None:
     """Show the status and watch over the parts until the end."""
+    priority_told = False
     with StatusLine(bundle, engine, device.stream.device_latency()) as status:
         while not ending.wait(_GLANCE_S):
             device.watch()
             if engine.failure is not None:
-                raise UmtError(f"the engine stopped: {engine.failure!r}")
+                raise UmtError(f"the engine stopped: {engine.failure!r}") from engine.failure
+            if not priority_told and engine.realtime_granted is not None:
+                priority_told = True
+                note(f"real-time priority: {engine.realtime_reason}")
             takes.follow(device)
-            log.update(engine)
+            if log is not None:
+                log.update(engine)
             status.update()
 
 

@@ -76,6 +76,7 @@ class Recorder:
             while not self._closing.wait(_POLL_S):
                 self._write_all()
             self._write_all()
+            self._write_journal()
         except AudioFileError as error:
             self.failure = AudioFileError(f"recording ended after {self.seconds:.1f} s: {error}")
 
@@ -93,6 +94,8 @@ class Recorder:
                     piece[:frames] = 0.0
                     lost = True
             self.lost_frames += frames * lost
+            if lost and self._journal is not None:
+                self._journal.note("lost", frames=frames)
             for writer, piece in zip(self._writers, self._pieces, strict=True):
                 writer.write(piece[:frames])
 

@@ -22,7 +22,9 @@ _KEPT = ("hops", "p99_ms", "max_ms", "misses", "underruns", "overloads", "xruns"
 class SessionLog:
     """Figures of a running engine, one row a second."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path):
+        """path: where to write at the end."""
+        self._path = path
         self._began = time.monotonic()
         self._next = self._began
         self._rows: list[dict[str, Any]] = []
@@ -44,7 +46,7 @@ class SessionLog:
             }
         )
 
-    def write(self, path: Path, engine: Engine, device: LatencyItem | None) -> None:
+    def write(self, engine: Engine, device: LatencyItem | None) -> None:
         """Write everything, as JSON. Raises UmtError if that cannot be."""
         facts = {
             "umt": {"version": umt_version(), "commit": source_commit()},
@@ -57,7 +59,7 @@ class SessionLog:
             "meter": engine.meter.snapshot().to_dict(),
             "course": self._rows,
         }
-        with new_file(path) as part:
+        with new_file(self._path) as part:
             part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 

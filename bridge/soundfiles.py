@@ -116,7 +116,9 @@ class GrowingSound:
             raise self._refused(error) from error
 
     def write(self, block: Audio) -> None:
-        """Append (time,) float32. Raises AudioFileError if the disk refuses."""
+        """Append (time,) float32. Raises AudioFileError if the disk refuses, or 4 GB are full."""
+        if 4 * (self.frames + len(block)) > _MOST_BYTES:
+            raise self._refused(OSError("it is as long as WAV allows, 4 GB"))
         try:
             # The header tells the length of what is there when the file is closed.
             with soundfile.SoundFile(os.fsencode(self._path), "r+") as file:

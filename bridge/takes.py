@@ -39,7 +39,6 @@ class Takes:
         self._mailbox = mailbox
         self._engine: Engine | None = None
         self._journal = Journal()
-        self._warned = False
         self.failure: UmtError | None = None
         """Of the first take that could not be kept."""
         self.recorder: Recorder | None = None
@@ -62,7 +61,9 @@ class Takes:
 
     def follow(self, stream: SteadyStream) -> None:
         """Called now and then: begin or end a take if ``record`` has been turned."""
-        self._look_after()
+        if self.recorder is not None and self.recorder.failure is not None:
+            # Whoever looks at ``record`` must not be told that all is well; the music goes on.
+            self._mailbox.replace(record=False)
         wanted = self._mailbox.latest.record
         if wanted == (self.recorder is not None) or self._folder is None:
             return
@@ -73,7 +74,6 @@ class Takes:
         try:
             self.recorder = Recorder(self._folder, self._rate)
         except UmtError as error:
-            # The music goes on.
             self._mailbox.replace(record=False)
             self._keep(error)
             return
@@ -83,14 +83,9 @@ class Takes:
         """End the take at hand."""
         self._end()
 
-    def _look_after(self) -> None:
-        if self.recorder is not None and self.recorder.failure is not None:
-            self._keep(self.recorder.failure)
-
     def _keep(self, failure: UmtError) -> None:
-        if self.failure is None:
-            self.failure = failure
-            note(f"warning: {failure}")
+        self.failure = self.failure or failure
+        note(f"warning: {failure}")
 
     def _end(self) -> None:
         if self.recorder is None:
@@ -102,6 +97,9 @@ class Takes:
         recorder.close()
         if recorder.failure is not None:
             self._keep(recorder.failure)
+        if recorder.lost_frames:
+            lost_s = recorder.lost_frames / recorder.rate
+            note(f"warning: the disk was too slow: the take is silent for {lost_s:.1f} s in all")
         if recorder.seconds:
             note(f"recorded {recorder.seconds:.1f} s: {', '.join(map(shown, recorder.paths))}")
 

@@ -239,7 +239,8 @@ class Engine:
     def step(self) -> bool:
         """One turn of the engine: at most one hop. Returns whether there was any input."""
         backlog = self._captured.backlog
-        self.meter.show_queue(backlog / self.rate)
+        if backlog:
+            self.meter.show_queue(backlog / self.rate)
         if backlog > self.backlog_limit:
             at = self.chain.frames_in
             dropped = self.chain.skip(backlog // self.chain.skip_unit)
@@ -320,7 +321,7 @@ class Engine:
         except BaseException as error:
             # The thread ends here; the callback goes on with silence, and whoever watches
             # ``state`` finds the cause in ``failure``.
-            _log.exception("the engine stopped")
+            _log.debug("the engine stopped", exc_info=True)
             self.failure = error
             self.state = "failed"
 

@@ -83,6 +83,7 @@ class Held:
         self._places = np.where(to_and_fro < size, size - 1 - to_and_fro, to_and_fro - size)
         share = place / len(place)
         self._levels = (10.0 ** (-_DYING_DB / 20.0 * share) * (1.0 - share)).astype(np.float32)
+        self._work = np.empty(len(place), np.float32)
         self._ring = np.zeros(size, np.float32)
         self._next = 0
         self._held = np.zeros(size, np.float32)
@@ -108,8 +109,10 @@ class Held:
             self._held[older:] = self._ring[: self._next]
         part = slice(self._played, self._played + len(out))
         dying = out[: len(self._places[part])]
-        # mode="clip" writes straight into out; places are never out of range.
-        np.take(self._held, self._places[part], out=dying, mode="clip")
-        np.multiply(dying, self._levels[part], out=dying)
+        moment = self._work[: len(dying)]
+        # mode="clip" writes straight into out, if that is contiguous, as one channel of several is
+        # not; places are never out of range.
+        np.take(self._held, self._places[part], out=moment, mode="clip")
+        np.multiply(moment, self._levels[part], out=dying)
         out[len(dying) :] = 0.0
         self._played += len(out)

@@ -41,12 +41,19 @@ class Journal:
         self._gaps_written += 1
 
     def rows(self) -> Iterator[Row]:
-        """What was added since the last time; one reader."""
+        """What was added since the last time; one reader.
+
+        A row ``lost`` says that not all was read in time: there can be no replay then.
+        """
         while True:
             try:
                 yield self._rows.get_nowait()
             except Empty:
                 break
+        overwritten = self._gaps_written - _GAPS - self._gaps_read
+        if overwritten > 0:
+            self._gaps_read += overwritten
+            yield {"what": "lost", "gaps": overwritten}
         while self._gaps_read < self._gaps_written:
             frame, missing = self._gaps[self._gaps_read % _GAPS].tolist()
             self._gaps_read += 1

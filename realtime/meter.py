@@ -61,7 +61,7 @@ class MeterSnapshot:
     xruns: int
     """Gaps the sound driver itself reported."""
     queue_ms: float
-    """How much input waited when the engine last looked."""
+    """How much input waited when the engine last took some: the age of what it plays."""
     max_queue_ms: float
     switches: int
     last_switch_ms: float
@@ -109,7 +109,7 @@ class Meter:
         self.hops += 1
 
     def show_queue(self, seconds: float) -> None:
-        """So much input waits. Engine side."""
+        """So much input waited as the engine began to read it. Engine side."""
         self.queue_s = seconds
         self.max_queue_s = max(self.max_queue_s, seconds)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from model.errors import ConfigError
 
+_ALLOWED_BY = "an rtprio limit for your user allows it, see docs/latency.md"
 # Room below the callback for a sound server's own threads.
 _STEP_BELOW = 10
 
@@ -50,12 +51,15 @@ def raise_below(callback: ThreadPriority) -> tuple[bool, str]:
     if sys.platform != "linux":
         return False, f"not attempted on {sys.platform}"
     if not callback.realtime:
-        return False, "the audio callback has none itself; the engine must not outrank it"
+        return False, (
+            "none, as the audio callback has none itself and the engine must not outrank it; "
+            f"{_ALLOWED_BY}"
+        )
     level = max(1, callback.level - _STEP_BELOW)
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(level))
     except OSError as error:
-        return False, f"refused: {error.strerror}; allow it with an rtprio limit for your user"
+        return False, f"refused: {error.strerror}; {_ALLOWED_BY}"
     return True, f"SCHED_FIFO {level}, below the callback's {callback.level}"
 
 

@@ -42,7 +42,9 @@ class Session:
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Session:
-        """From a journal's rows. Raises ConfigError if they do not tell of one from its start."""
+        """From a journal's rows. Raises ConfigError if they do not tell all from its start."""
+        if any(row["what"] == "lost" for row in rows):
+            raise ConfigError("the disk was too slow for it: what was lost cannot be played again")
         try:
             (begin,) = (row for row in rows if row["what"] == "begin")
             if begin["frame"]:

@@ -41,11 +41,16 @@ def umt(*arguments: object) -> Said:
     return Said(status, out.getvalue(), err.getvalue())
 
 
-def start_umt(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-    """Start a command in a process of its own, its output going to pipes unless said otherwise."""
+def start_umt(
+    *arguments: object, module: str = "bridge.cli", **options: Any
+) -> subprocess.Popen[str]:
+    """Start a command in a process of its own, its output going to pipes unless said otherwise.
+
+    module: whose ``main`` is run.
+    """
     # A shell starts background jobs with SIGINT ignored, and children inherit that.
     program = (
-        "import signal, sys; from bridge.cli import main; "
+        f"import signal, sys; from {module} import main; "
         "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())"
     )
     settings: dict[str, Any] = {

@@ -2,11 +2,13 @@
 
     python -m tests.stage_session steady --seconds 600 --json steady.json
     python -m tests.stage_session switches --json switches.json
+    python -m tests.stage_session overload --json overload.json
     python -m tests.stage_session flood --json flood.json
 
 steady: nothing happens, beside a pass-through client of the same length, which shows what the
 machine itself does. switches: 200 changes of domain at random times, from Pure Data and from
-SuperCollider.  flood: 10,000 messages a second for 30 s, and packets that are none.
+SuperCollider.  overload: decoders five times slower for 3 s, three times.  flood: 10,000 messages a
+second for 30 s, and packets that are none.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -24,6 +27,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +37,19 @@ from numpy.typing import NDArray
 from pythonosc.osc_message import OscMessage
 
 from bridge.performance import example_path, read_performance
+from model.bundle import load_bundle
 from tests.command_line import start_umt
 from tests.jack import PERIOD, RATE, JackServer, Performer, end, jack_server, wait_until
 from tests.osc_client import packet
 from tests.osc_programs import start_pd, start_sclang
+from tests.slow_umt import SECONDS as SLOW_S
 
 Audio = NDArray[np.float32]
 
 SWITCHES = 200
+OVERLOADS = 3
+_ALONE_S = 6.0
+_SAME = 1e-4
 _GLITCH_S = 0.25
 """After a message, in which its switch is looked for."""
 
@@ -49,6 +58,7 @@ _GLITCH_S = 0.25
 class Stage:
     """A session under way."""
 
+    umt: subprocess.Popen[str]
     performer: Performer
     port: int
     log: Path
@@ -57,8 +67,17 @@ class Stage:
 
 
 @contextmanager
-def on_stage(server: JackServer, seconds: float, folder: Path, *options: object) -> Iterator[Stage]:
-    """umt between a performer's ports, with the bundle that ships; ended in good order."""
+def on_stage(
+    server: JackServer,
+    seconds: float,
+    folder: Path,
+    *options: object,
+    module: str = "bridge.cli",
+) -> Iterator[Stage]:
+    """umt between a performer's ports, with the bundle that ships; ended in good order.
+
+    module: whose ``main`` is umt.
+    """
     audio, _ = read_performance(example_path())
     performer = Performer(server, audio, seconds)
     log, report = folder / "umt.log", folder / "umt.json"
@@ -66,7 +85,7 @@ def on_stage(server: JackServer, seconds: float, folder: Path, *options: object)
     with log.open("w") as said:
         umt = start_umt(
             "live", *devices, "--json", report, *options,
-            env=server.environment, stdout=said, stderr=said,
+            module=module, env=server.environment, stdout=said, stderr=said,
         )  # fmt: skip
         try:
             wait_until(lambda: "OSC on" in log.read_text() or umt.poll() is not None, 120, "umt")
@@ -74,7 +93,7 @@ def on_stage(server: JackServer, seconds: float, folder: Path, *options: object)
             assert found, log.read_text()
             wait_until(lambda: performer.connected, 10, "umt to connect")
             performer.playing.set()
-            yield Stage(performer, int(found[1]), log, report, folder)
+            yield Stage(umt, performer, int(found[1]), log, report, folder)
             umt.send_signal(signal.SIGINT)
             assert umt.wait(10) == 0, log.read_text()
         finally:
@@ -185,16 +204,22 @@ def pass_through(server: JackServer, seconds: float) -> dict[str, Any]:
 
 
 def switches(server: JackServer, count: int, folder: Path) -> dict[str, Any]:
-    """Half of them from Pure Data, then half from SuperCollider, 0.25 to 0.75 s apart."""
-    seconds = 0.75 * count + 60
+    """Half of them from Pure Data, then half from SuperCollider, 0.25 to 0.75 s apart.
+
+    Before them each domain plays by itself, which is what the sound at a switch is held against.
+    """
+    seconds = 0.75 * count + _ALONE_S * len(load_bundle(None).domains) + 60
     with on_stage(server, seconds, folder) as stage:
         client = Client(stage.port)
         client.send("/umt/subscribe")
         began = time.monotonic() - stage.performer.position / RATE
-        time.sleep(5)
+        for index in range(len(load_bundle(None).domains)):
+            client.send("/umt/domain", index)
+            time.sleep(_ALONE_S)
+        at_random = time.monotonic()
         pd = start_pd(stage.port, log=folder / "pd.log", patches=(write_pd(folder, count // 2),))
         try:
-            wait_until(lambda: asked(folder / "pd.log") >= count // 2, seconds, "Pure Data")
+            wait_until(lambda: len(asked(folder / "pd.log")) >= count // 2, seconds, "Pure Data")
         finally:
             end(pd)
         script = folder / "switching.scd"
@@ -209,16 +234,23 @@ def switches(server: JackServer, count: int, folder: Path) -> dict[str, Any]:
         xruns = stage.performer.xruns
         client.close()
     report = json.loads(stage.report.read_text())
-    told = client.states("domain")[1:]
-    at = [round((moment - began) * RATE) for moment, _ in told]
+    names = load_bundle(None).domain_names
+    told = [
+        (moment, names.index(name)) for moment, name in client.states("domain") if moment > began
+    ]
+    wanted = asked(folder / "pd.log") + asked(folder / "sclang.log")
+    changes = [new for old, new in pairwise([len(names) - 1, *wanted]) if old != new]
     return {
-        "asked": {"pd": asked(folder / "pd.log"), "sclang": asked(folder / "sclang.log")},
-        "told": len(told),
+        "asked": len(wanted),
+        "changes": len(changes),
+        "echoed_in_order": [domain for moment, domain in told if moment > at_random] == changes,
         "switches": report["meter"]["switches"],
         "max_switch_ms": report["meter"]["max_switch_ms"],
         "median_switch_ms": report["meter"]["median_switch_ms"],
         "zero_run_ms": longest_zero_run(heard[5 * RATE :]) / RATE * 1e3,
-        "clicks": clicks(heard, at),
+        "clicks": clicks(
+            heard, [(round((at - began) * RATE), domain) for at, domain in told], at_random - began
+        ),
         "underruns": report["meter"]["underruns"],
         "server_xruns": xruns,
         "machine": report["machine"],
@@ -226,9 +258,9 @@ def switches(server: JackServer, count: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def asked(log: Path) -> int:
-    """Changes of domain that a program says it asked for."""
-    return log.read_text(errors="replace").count("asked-for")
+def asked(log: Path) -> list[int]:
+    """The domains that a program says it asked for."""
+    return [int(index) for index in re.findall(r"asked-for: (\d)", log.read_text(errors="replace"))]
 
 
 def write_pd(folder: Path, count: int) -> Path:
@@ -255,8 +287,7 @@ _PD = """#N canvas 0 0 450 400 12;
 #X obj 120 235 mod 6;
 #X obj 120 260 t f f;
 #X obj 120 285 s umt-index;
-#X msg 220 160 asked-for;
-#X obj 220 185 print;
+#X obj 220 260 print asked-for;
 #X connect 0 0 1 0;
 #X connect 1 0 2 0;
 #X connect 2 0 3 0;
@@ -274,8 +305,7 @@ _PD = """#N canvas 0 0 450 400 12;
 #X connect 12 0 13 0;
 #X connect 13 1 11 1;
 #X connect 13 0 14 0;
-#X connect 5 2 15 0;
-#X connect 15 0 16 0;
+#X connect 13 0 15 0;
 """
 
 _SCLANG = """
@@ -285,7 +315,7 @@ Routine {
 	COUNT.do {
 		domain = (domain + 1 + 5.rand) % 6;
 		umt.sendMsg('/umt/domain', domain);
-		"asked-for".postln;
+		"asked-for: %".format(domain).postln;
 		(0.25 + 0.5.rand).wait;
 	};
 	{ 0.exit }.defer;
@@ -300,29 +330,36 @@ def longest_zero_run(audio: Audio) -> int:
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
 
-def clicks(heard: Audio, at: list[int]) -> dict[str, float]:
-    """How sharp the sharpest bend is where domains changed, against as many stretches elsewhere.
+def clicks(heard: Audio, told: list[tuple[int, int]], at_random_s: float) -> dict[str, float]:
+    """How sharp the sharpest bend is where a domain changes, against both domains by themselves.
 
-    Sharpness is the second difference over the level around it: a click is sharp at any level.
+    Sharpness is the second difference over the level around it: a click is sharp at any level, but
+    some domains are sharper than others. 1 is the sharpest bend of either domain while each played
+    alone; those stretches are scored the same way, each against the others of its domain.
+    told: frames at which domains were asked for, and which; the first ones alone.
     """
-    size = round(_GLITCH_S * RATE)
-    bends = np.abs(np.diff(heard, 2))
-    near = np.zeros(len(bends), bool)
-    for place in at:
-        near[max(place - size, 0) : place + size] = True
-    during = [sharpness(heard, bends, place, size) for place in at if place + size < len(bends)]
+    size, bends = round(_GLITCH_S * RATE), np.abs(np.diff(heard, 2))
+    alone: dict[int, list[float]] = {}
+    during: list[tuple[int, int, float]] = []
+    before = told[0][1]
+    for (at, domain), (later, _) in pairwise([*told, (len(bends), 0)]):
+        if at < at_random_s * RATE:
+            places = range(at + 2 * size, later - size, size)
+            alone[domain] = [sharpness(heard, bends, place, size) for place in places]
+        elif at + size < len(bends):
+            during.append((before, domain, sharpness(heard, bends, at, size)))
+        before = domain
+    switches = [sharp / max(alone[old] + alone[new]) for old, new, sharp in during]
     steady = [
-        sharpness(heard, bends, place, size)
-        for place in range(5 * RATE, len(bends) - size, size)
-        if not near[place : place + size].any()
+        sharp / max(row[:n] + row[n + 1 :]) for row in alone.values() for n, sharp in enumerate(row)
     ]
     return {
-        "during_p50": float(np.median(during)),
-        "during_p99": float(np.quantile(during, 0.99)),
-        "during_max": float(np.max(during)),
-        "steady_p50": float(np.median(steady)) if steady else float("nan"),
-        "steady_p99": float(np.quantile(steady, 0.99)) if steady else float("nan"),
-        "steady_max": float(np.max(steady)) if steady else float("nan"),
+        "during_p50": float(np.median(switches)),
+        "during_max": float(np.max(switches)),
+        "during_above_1": float(np.mean(np.array(switches) > 1.0)),
+        "steady_p50": float(np.median(steady)),
+        "steady_max": float(np.max(steady)),
+        "steady_above_1": float(np.mean(np.array(steady) > 1.0)),
         "steady_stretches": len(steady),
     }
 
@@ -331,6 +368,47 @@ def sharpness(heard: Audio, bends: Audio, place: int, size: int) -> float:
     """The sharpest bend of a stretch, over its level."""
     level = np.sqrt(np.mean(np.square(heard[place : place + size], dtype=np.float64))) + 1e-4
     return float(bends[place : place + size].max() / level)
+
+
+def overload(server: JackServer, times: int, folder: Path) -> dict[str, Any]:
+    """Slow decoders, again and again; the dry sound is heard, which is as late as the translation.
+
+    It is the input sample for sample, so that everything late, lost or misplaced is found.
+    """
+    apart_s = SLOW_S + 4.0
+    with on_stage(server, times * apart_s + 6.0, folder, module="tests.slow_umt") as stage:
+        client = Client(stage.port)
+        client.send("/umt/mix", 0.0)
+        began_at = []
+        for nth in range(times):
+            due = round((3.0 + nth * apart_s) * RATE)
+            wait_until(lambda due=due: stage.performer.position >= due, 60, "its time")
+            began_at.append(stage.performer.position)
+            stage.umt.send_signal(signal.SIGUSR1)
+        last = len(stage.performer.heard)
+        wait_until(lambda: stage.performer.position == last, 60, "the end")
+        client.close()
+    report = json.loads(stage.report.read_text())
+    played, heard = stage.performer.played, stage.performer.heard
+    part = slice(2 * RATE, 2 * RATE + 8192)
+    lags = range(RATE // 4)
+    late = min(lags, key=lambda lag: np.abs(heard[part] - played[part.start - lag :][:8192]).sum())
+    wrong = np.flatnonzero(np.abs(heard[late:] - played[: len(played) - late]) > _SAME) + late
+    back_s = []
+    for at in began_at:
+        there = wrong[(wrong >= at) & (wrong < at + apart_s * RATE - RATE)]
+        # Until the last wrong frame, from the end of the fault.
+        back_s.append(float((there.max(initial=at) - at) / RATE - SLOW_S))
+    return {
+        "late_ms": late / RATE * 1e3,
+        "lost_s": len(wrong) / RATE,
+        "back_after_the_fault_s": back_s,
+        "same_latency_at_the_end": not (wrong > last - RATE // 2).any(),
+        "meter": report["meter"],
+        "latency": report["latency"],
+        "machine": report["machine"],
+        "umt": report["umt"],
+    }
 
 
 def flood(server: JackServer, seconds: float, folder: Path) -> dict[str, Any]:
@@ -405,7 +483,7 @@ def attacked(client: Client, port: int, seconds: float, rate: int) -> dict[str, 
 def main() -> None:
     """Play one of them and print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("steady", "switches", "flood"))
+    parser.add_argument("what", choices=("steady", "switches", "overload", "flood"))
     parser.add_argument("--seconds", type=float, default=None)
     parser.add_argument("--period", type=int, default=PERIOD, help="frames of the JACK server")
     parser.add_argument("--json", type=Path)
@@ -419,6 +497,8 @@ def main() -> None:
                     result = steady(server, options.seconds or 600.0, folder)
                 elif options.what == "switches":
                     result = switches(server, int(options.seconds or SWITCHES), folder)
+                elif options.what == "overload":
+                    result = overload(server, OVERLOADS, folder)
                 else:
                     result = flood(server, options.seconds or 30.0, folder)
         except pytest.skip.Exception as reason:

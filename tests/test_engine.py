@@ -223,6 +223,37 @@ def test_an_overload_is_heard_as_a_gap_without_clicks(mix: float) -> None:
     np.testing.assert_allclose(whole[-100:], 0.5, rtol=0.02)
 
 
+@pytest.mark.parametrize("block", [64, 256, 1024])
+def test_three_seconds_of_overload_are_over_when_they_are_over(block: int) -> None:
+    """Time is counted in blocks: a hop costs 0.4 of itself, then 5 times that, then 0.4 again."""
+    rate, hop_s = 48_000, 0.005
+    engine, _ = echo_engine(rate, block)
+    second = rate // block * block
+    captured = np.random.default_rng(5).uniform(-0.5, 0.5, 6 * second).astype(np.float32)
+    heard, spare_s = np.empty_like(captured), 0.0
+    with running(engine):
+        for at in range(0, len(captured), block):
+            engine.exchange(captured[at : at + block], heard[at : at + block])
+            spare_s += block / rate
+            cost_s = 0.4 * hop_s * (5 if second <= at < 4 * second else 1)
+            while spare_s >= cost_s:
+                hops = engine.meter.hops
+                if not engine.step():
+                    # Time that was not needed is not saved up.
+                    spare_s = 0.0
+                    break
+                spare_s -= cost_s * (engine.meter.hops - hops)
+    delay = engine.delay_samples
+    apart = np.flatnonzero(heard[delay:] != captured[:-delay]) + delay
+    assert second <= apart.min() < second + second // 4
+    # What is lost is what was to be played then, and one moment more.
+    assert 4 * second - rate // 10 <= apart.max() < 4 * second + rate // 10
+    assert engine.meter.overloads > 10
+    assert engine.meter.dropped_frames > second
+    assert engine.meter.max_queue_s <= (engine.backlog_limit + block + cost_s * rate * 5) / rate
+    assert engine.meter.queue_s <= 1.01 * max(block / rate, hop_s)
+
+
 def test_blocks_larger_than_promised_still_come_out_in_time() -> None:
     engine, _ = echo_engine(block=64)
     with running(engine):
@@ -335,6 +366,7 @@ def test_every_block_wakes_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_engine_that_raises_leaves_the_callback_whole(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "realtime.engine")
     engine, decoder = echo_engine()
     with running(engine, threaded=True):
         for _ in range(10):

@@ -1,4 +1,4 @@
-"""The JACK driver by itself: what it connects, declares and survives, and time that stands still."""
+"""The JACK driver by itself: what it connects, declares and survives, and freewheeling."""
 
 from __future__ import annotations
 
