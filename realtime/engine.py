@@ -330,7 +330,8 @@ class Engine:
             granted, self.realtime_reason = raise_below(callback)
             self.realtime_granted = granted
         else:
-            self.realtime_granted, self.realtime_reason = False, "not asked for"
+            self.realtime_reason = "not asked for"
+            self.realtime_granted = False
 
 
 def _check_headroom(headroom_ms: float, least_ms: float) -> None:

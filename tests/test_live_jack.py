@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from model.bundle import Bundle, save_bundle
 from model.config import LEVELS, SILENCE
@@ -110,6 +113,7 @@ def test_the_status_line_tells_the_essentials(session: Session) -> None:
     for text in ("b | in", "out", "hop p99", "misses", "xruns", "ms"):
         assert text in last
     assert f"blocks of {PERIOD}" in session.said
+    assert "real-time priority: " in session.said
 
 
 def test_a_device_that_stops_is_an_error_and_the_recording_is_kept(
@@ -175,6 +179,33 @@ def test_audio_is_back_after_the_server_has_died_and_come_back(
     assert "the same bit for bit" in umt_replay(tmp_path / "takes")
 
 
+def test_what_was_recorded_before_a_kill_can_be_played_and_played_again(
+    server: JackServer, bundle_path: Path, tmp_path: Path
+) -> None:
+    phrase = np.random.default_rng(1).normal(0, 0.2, RATE).astype(np.float32)
+    performer, takes = Performer(server, phrase, 60), tmp_path / "takes"
+    devices = ("--driver", "jack", "--in", "performer", "--out", "performer")
+    options = ("--bundle", bundle_path, "--osc-port", 0, "--record", takes)
+    process = start_umt("live", *devices, *options, env=server.environment)
+    try:
+        wait_until(lambda: performer.connected, 120, "umt to connect")
+        performer.playing.set()
+        wait_until(lambda: performer.position > 4 * RATE, 60, "some seconds")
+        process.kill()
+        killed_at = performer.position
+        process.communicate(timeout=10)
+    finally:
+        end(process)
+        performer.close()
+    sides = [soundfile.read(takes / f"take-001-{side}.wav")[0] for side in ("input", "output")]
+    print(f"the last {(killed_at - len(sides[1])) / RATE:+.2f} s are missing")
+    for side in sides:
+        # The rest is what a second is at most, on a machine that may have stood still meanwhile.
+        assert len(side) > 2 * RATE
+        assert np.abs(side[-RATE // 2 :]).max() > 1e-3
+    assert "the same bit for bit" in umt_replay(takes)
+
+
 def test_the_way_round_a_server_is_measured(server: JackServer, bundle_path: Path) -> None:
     """umt's own output into its own input: JACK makes that a period late."""
     options = ("--loopback", "--driver", "jack", "--in", "umt:output_1", "--out", "none")
@@ -201,20 +232,54 @@ def test_the_server_is_among_the_devices(server: JackServer) -> None:
     assert [cell.strip() for cell in row.split("│")][-2] == "48000 Hz"
 
 
+THROUGH = ("--in", "system", "--out", "system")
+JACK = ("--driver", "jack")
+
+
 @pytest.mark.parametrize(
-    ("options", "reason"),
+    ("options", "status", "reason"),
     [
-        (("--in", "nonsense"), "no input device matches 'nonsense'"),
-        (("--in", "system", "--out", "system", "--rate", "44100"), "44100 Hz"),
-        (("--in", "system", "--out", "system", "--record", "/proc/takes"), "cannot write"),
+        (("--in", "nonsense"), 1, "no input device matches 'nonsense'; choose one of .*'system'"),
+        ((*THROUGH, "--rate", "44100"), 1, "at 44100 Hz: .*Invalid sample rate.*try --rate"),
+        ((*THROUGH, "--rate", "12345"), 2, "--rate must be one of .*48000.*, got 12345"),
+        ((*THROUGH, "--channel", "9"), 1, "has 2 input channels, got --channel 9"),
+        ((*THROUGH, "--record", "/proc/takes"), 1, "cannot write"),
+        ((*THROUGH, "--json", "/dev/null/x"), 1, "/dev/null is not a folder"),
+        ((*JACK, "--in", "nonsense"), 1, "no JACK output port or client 'nonsense'; there are 'sy"),
+        ((*JACK, "--out", "nonsense"), 1, "no JACK input port or client 'nonsense'; there are 'sy"),
+        ((*JACK, "--rate", "48000"), 2, "are the server's .* leave out --rate"),
+        ((*JACK, "--late", "loop"), 2, "--late takes one of fade, hold, dry, got 'loop'"),
+        ((*JACK, "--osc-port", "BUSY"), 1, "Address already in use; choose another with --osc-p"),
     ],
 )
 def test_what_cannot_be_opened_is_one_line(
-    server: JackServer, bundle_path: Path, options: tuple[str, ...], reason: str
+    server: JackServer, bundle_path: Path, options: tuple[str, ...], status: int, reason: str
 ) -> None:
-    arguments = ("--bundle", bundle_path, "--osc-port", 0, *options)
-    process = start_umt("live", *arguments, env=server.environment)
-    out, err = process.communicate(timeout=60)
-    said = Said(process.returncode, out, err)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        busy = str(other.getsockname()[1])
+        arguments = ("--bundle", bundle_path, "--osc-port", 0, *options)
+        arguments = tuple(busy if word == "BUSY" else word for word in arguments)
+        said = what_is_said(server.environment, "live", *arguments)
+    assert said.status == status, said.err
+    assert re.search(reason, said.complaint), said.complaint
+
+
+@pytest.mark.parametrize("words", [("live",), ("latency", "--loopback")])
+def test_without_a_server_there_is_one_line(
+    server: JackServer, bundle_path: Path, words: tuple[str, ...]
+) -> None:
+    nobody = {**server.environment, "JACK_DEFAULT_SERVER": "nobody"}
+    said = what_is_said(nobody, *words, "--bundle", bundle_path, *JACK)
     assert said.status == 1
-    assert reason in said.complaint
+    assert "no JACK server is running; start jackd" in said.complaint
+
+
+def what_is_said(environment: dict[str, str], *words: object) -> Said:
+    """By a command that is to end at once."""
+    process = start_umt(*words, env=environment)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        end(process)
+    return Said(process.returncode, out, err)
