@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from model.errors import AudioDeviceError, UmtError
 from realtime.backends import Backend
 from realtime.engine import Engine
 from realtime.latency import LatencyItem, LatencyTable
-from realtime.meter import MeterSnapshot
+from realtime.meter import Meter, MeterSnapshot
 from realtime.transparent import transparent_backend, transparent_bundle
 
 Audio = NDArray[np.float32]
@@ -225,9 +225,12 @@ def hop_times(
     performance: Audio,
     rate: int,
     block: int,
-    advance: Callable[[float], None],
+    advance: Callable[[float, Meter], None],
 ) -> HopTimes:
-    """Play a performance in real time and time every hop. Raises UmtError if the engine stops."""
+    """Play a performance in real time and time every hop. Raises UmtError if the engine stops.
+
+    advance: told the seconds played so far, and of the meter.
+    """
     engine = Engine(bundle, backend, rate, block)
     log = HopLog(bundle.config.hop_s, int(len(performance) / rate / bundle.config.hop_s) + 2)
     engine.meter = engine.chain.meter = log
@@ -236,7 +239,7 @@ def hop_times(
     gc.freeze()
     try:
         with engine:
-            _play(player, advance)
+            _play(player, lambda done: advance(done, log))
     finally:
         gc.unfreeze()
     if engine.failure is not None:
@@ -250,6 +253,13 @@ def hop_times(
         realtime=engine.realtime_reason,
         latency=engine.latency(),
     )
+
+
+def as_played(measured: Measured, times: HopTimes) -> Measured:
+    """What bursts told, with the time that the real network took of the render ring's."""
+    real = times.latency.items
+    items = (*real, *measured.declared.items[len(real) :])
+    return replace(measured, declared=LatencyTable(items))
 
 
 def _play(player: PacedPlayer, advance: Callable[[float], None] = lambda _: None) -> None:

@@ -1,21 +1,25 @@
-"""What ``umt demo`` found out: as JSON, as a table, and as a sentence or two."""
+"""What ``umt demo`` and ``umt latency`` find out: as JSON, as tables, and as a sentence or two."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 
+from bridge.console import on_terminal, working
 from bridge.demo import DemoRun
 from bridge.version import source_commit, umt_version
 from model.bundle import Bundle
 from realtime.latency import LatencyTable
 from realtime.machine import describe_machine
-from realtime.meter import percentile
+from realtime.meter import Meter, percentile
 
 SCHEMA = 1
 X_REAL_TIME = (
@@ -106,6 +110,41 @@ def hop_table(statistics: Mapping[str, float]) -> Table:
     times = [f"{statistics[name]:.2f} ms" for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms")]
     table.add_row(str(statistics["count"]), *times, str(statistics["misses"]))
     return table
+
+
+class HopsSoFar:
+    """The table of hops while they are played: drawn in place on a terminal, else a line."""
+
+    def __init__(self, seconds: float):
+        """seconds: that the performance lasts."""
+        self._seconds = seconds
+        self._done, self._meter = 0.0, Meter(0.0)
+        self._shown: AbstractContextManager[object] = working(f"timing hops, {seconds:g} s")
+        if on_terminal():
+            self._shown = Live(
+                console=Console(stderr=True), transient=True, get_renderable=self.table
+            )
+
+    def __enter__(self) -> HopsSoFar:
+        self._shown.__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._shown.__exit__(*raised)
+
+    def update(self, done_s: float, meter: Meter) -> None:
+        """Called now and then with the seconds played and the meter of what plays."""
+        self._done, self._meter = done_s, meter
+
+    def table(self) -> Table:
+        """As it is now."""
+        now = self._meter.snapshot()
+        table = hop_table({"count": now.hops, **now.to_dict()})
+        table.caption = (
+            f"{self._done:.0f} of {self._seconds:g} s; gaps {now.underruns}, xruns {now.xruns}\n"
+            f"input waited {now.queue_ms:.1f} ms, at most {now.max_queue_ms:.1f}"
+        )
+        return table
 
 
 def sentences(run: DemoRun) -> list[str]:

@@ -92,9 +92,7 @@ class SoundWriter:
         try:
             self._file.write(block)
         except (soundfile.SoundFileError, OSError, AssertionError) as error:
-            # soundfile asserts that everything was written, which a full disk makes untrue.
-            detail = reason(error) or "the disk is full or the file too large"
-            raise AudioFileError(f"cannot write {shown(self._path)}: {detail}") from error
+            raise _unwritten(self._path, error) from error
         self.frames += len(block)
 
 
@@ -113,12 +111,12 @@ class GrowingSound:
                 os.fsencode(path), "x", rate, 1, subtype="FLOAT", format="WAV"
             ).close()
         except (soundfile.SoundFileError, OSError) as error:
-            raise self._refused(error) from error
+            raise _unwritten(path, error) from error
 
     def write(self, block: Audio) -> None:
         """Append (time,) float32. Raises AudioFileError if the disk refuses, or 4 GB are full."""
         if 4 * (self.frames + len(block)) > _MOST_BYTES:
-            raise self._refused(OSError("it is as long as WAV allows, 4 GB"))
+            raise _unwritten(self._path, OSError("it is as long as WAV allows, 4 GB"))
         try:
             # The header tells the length of what is there when the file is closed.
             with soundfile.SoundFile(os.fsencode(self._path), "r+") as file:
@@ -126,14 +124,10 @@ class GrowingSound:
                 file.write(block)
                 whole = file.tell() == self.frames + len(block)
         except (soundfile.SoundFileError, OSError, AssertionError) as error:
-            raise self._refused(error) from error
+            raise _unwritten(self._path, error) from error
         if not whole:
-            raise self._refused(OSError("the disk is full"))
+            raise _unwritten(self._path, AssertionError())
         self.frames += len(block)
-
-    def _refused(self, error: BaseException) -> AudioFileError:
-        detail = reason(error) or "the disk is full or the file too large"
-        return AudioFileError(f"cannot write {shown(self._path)}: {detail}")
 
 
 @contextmanager
@@ -182,6 +176,15 @@ def reason(error: BaseException) -> str:
         return error.strerror
     text = getattr(error, "error_string", None) or str(error)
     return str(text).strip().rstrip(".")
+
+
+def _unwritten(path: Path, error: BaseException) -> AudioFileError:
+    detail = reason(error)
+    # soundfile asserts that everything was written, which a full disk makes untrue; libsndfile has
+    # two words for all that a system refuses.
+    if detail in ("", "System error"):
+        detail = "the disk is full or the file too large"
+    return AudioFileError(f"cannot write {shown(path)}: {detail}")
 
 
 def _fault(path: Path, error: Exception) -> str:

@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rich.console import Console
 
 from bridge.latency import Bursts, Measured, around_cable, through_engine
+from bridge.report import HopsSoFar
 from model.bundle import Bundle, save_bundle
 from model.errors import AudioDeviceError, UmtError
 from realtime.engine import Engine
 from realtime.latency import LatencyItem, LatencyTable
+from realtime.meter import Meter
 from realtime.transparent import transparent_backend, transparent_bundle
 from tests.command_line import umt
 
@@ -93,6 +96,9 @@ def test_it_writes_what_it_measured(tiny_bundle: Bundle, tmp_path: Path) -> None
     assert facts["latency"]["agree"]
     assert facts["latency"]["total_ms"] == pytest.approx(facts["latency"]["measured_ms"], abs=0.2)
     assert facts["stream"]["block"] == 128
+    # Of the real network, not of the one that repeats what it hears.
+    generation = next(row["ms"] for row in facts["latency"]["items"] if row["name"] == "generation")
+    assert generation == pytest.approx(facts["hop"]["p50_ms"], rel=1e-6)
     rows = list(csv.DictReader(written["csv"].read_text().splitlines()))
     assert len(rows) == facts["hop"]["count"] == 400
     assert max(float(row["hop_ms"]) for row in rows) == pytest.approx(
@@ -101,6 +107,25 @@ def test_it_writes_what_it_measured(tiny_bundle: Bundle, tmp_path: Path) -> None
     assert written["png"].read_bytes().startswith(b"\x89PNG")
     for text in ("render ring", "total", "p99", "measured:", "declared:"):
         assert text in said.out
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_hops_are_shown_while_they_are_played(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bridge.report.on_terminal", lambda: terminal)
+    meter = Meter(0.010)
+    meter.count_hop(0.004)
+    meter.show_queue(0.0053)
+    with HopsSoFar(20.0) as shown:
+        shown.update(7.0, meter)
+        drawn = Console(width=120)
+        drawn.print(shown.table())
+    said = capsys.readouterr().out
+    assert "Time to translate a hop of 10 ms" in said
+    assert "4.00 ms" in said
+    assert "7 of 20 s; gaps 0, xruns 0" in said
+    assert "input waited 5.3 ms, at most 5.3" in said
 
 
 @pytest.mark.parametrize(

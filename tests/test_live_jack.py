@@ -240,7 +240,11 @@ JACK = ("--driver", "jack")
     ("options", "status", "reason"),
     [
         (("--in", "nonsense"), 1, "no input device matches 'nonsense'; choose one of .*'system'"),
-        ((*THROUGH, "--rate", "44100"), 1, "at 44100 Hz: .*Invalid sample rate.*try another --rate"),
+        (
+            (*THROUGH, "--rate", "44100"),
+            1,
+            "44100 Hz: .*Invalid sample rate.*try another --rate",
+        ),
         ((*THROUGH, "--rate", "12345"), 2, "--rate must be one of .*48000.*, got 12345"),
         ((*THROUGH, "--channel", "9"), 1, "has 2 input channels, got --channel 9"),
         ((*THROUGH, "--record", "/proc/takes"), 1, "cannot write"),

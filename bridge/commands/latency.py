@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from model.bundle import Bundle
     from realtime.backends import Backend
 
-if TYPE_CHECKING:
-    pass
-
 DEFAULT_RATE = 48_000
 DEFAULT_BLOCK = 256
 EPILOG = "Example: umt latency --loopback --in 'USB Audio' --out 'USB Audio'"
@@ -94,6 +91,7 @@ def latency(
     from contextlib import ExitStack
 
     from bridge.console import say, show
+    from bridge.latency import as_played
     from bridge.loading import load_backend
     from bridge.outputs import new_file, shown
     from bridge.report import hop_statistics, hop_table, latency_table
@@ -116,6 +114,7 @@ def latency(
             at = rate or DEFAULT_RATE, block or DEFAULT_BLOCK
             measured = _through_engine(loaded, *at, seconds)
         times = _hop_times(loaded, load_backend(backend, loaded, threads), *at, seconds)
+        measured = as_played(measured, times)
         statistics = hop_statistics(times.ms, times.meter.to_dict())
         where = "microphone to loudspeaker" if loopback else "input to output (no device)"
         show(latency_table(measured.table, f"Latency, {where}"))
@@ -171,22 +170,14 @@ def _hop_times(bundle: Bundle, backend: Backend, rate: int, block: int, seconds:
     import numpy as np
     import soxr
 
-    from bridge.console import progress_bar
     from bridge.latency import hop_times
     from bridge.performance import example_path, read_performance
+    from bridge.report import HopsSoFar
 
     audio, own_rate = read_performance(example_path())
     performance = np.resize(soxr.resample(audio, own_rate, rate), round(seconds * rate))
-    with progress_bar() as progress:
-        task = progress.add_task("playing in real time", total=seconds)
-        return hop_times(
-            bundle,
-            backend,
-            performance,
-            rate,
-            block,
-            lambda done: progress.update(task, completed=done),
-        )
+    with HopsSoFar(seconds) as shown:
+        return hop_times(bundle, backend, performance, rate, block, shown.update)
 
 
 def _sentences(measured: Measured, times: HopTimes) -> list[str]:
