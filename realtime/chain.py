@@ -24,9 +24,10 @@ from realtime.controls import Controls
 from realtime.latents import LatentShaper
 from realtime.meter import Meter
 from realtime.mix import Mixer, linear
+from realtime.priming import Primer
 from realtime.resample import PolyphaseResampler
 from realtime.state import kernel_input
-from realtime.switch import DomainPlayer, Primer, Target
+from realtime.switch import DomainPlayer, Target
 
 Audio = NDArray[np.float32]
 

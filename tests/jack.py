@@ -128,6 +128,11 @@ class Performer:
         self._client.set_xrun_callback(self._count_xrun)
         self._client.activate()
 
+    def begin(self) -> None:
+        """Play, and count xruns from here on: a program that starts beside may cause some."""
+        self.xruns = 0
+        self.playing.set()
+
     @property
     def connected(self) -> bool:
         """Whether umt listens and speaks."""

@@ -92,7 +92,7 @@ def on_stage(
             found = re.search(r"OSC on [\d.]+:(\d+)", log.read_text())
             assert found, log.read_text()
             wait_until(lambda: performer.connected, 10, "umt to connect")
-            performer.playing.set()
+            performer.begin()
             yield Stage(umt, performer, int(found[1]), log, report, folder)
             umt.send_signal(signal.SIGINT)
             assert umt.wait(10) == 0, log.read_text()
@@ -193,7 +193,7 @@ def pass_through(server: JackServer, seconds: float) -> dict[str, Any]:
         client.activate()
         client.connect("performer:microphone", "copy:in")
         client.connect("copy:out", "performer:loudspeaker")
-        performer.playing.set()
+        performer.begin()
         last = len(performer.heard)
         wait_until(lambda: performer.position == last, seconds + 30, "the end")
         return {"server_xruns": performer.xruns}

@@ -15,8 +15,9 @@ from model.bundle import Bundle
 from realtime.backends import open_backend
 from realtime.chain import Chain
 from realtime.controls import Controls
+from realtime.priming import Primer, PrimingJob
 from realtime.seed import Uniforms
-from realtime.switch import DomainPlayer, Primer, PrimingJob, Target
+from realtime.switch import DomainPlayer, Target
 from tests.echo_backend import EchoDecoder, echo_backend, echo_bundle, echo_config
 
 BACKEND = "numba-float32"
