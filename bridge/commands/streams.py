@@ -81,11 +81,15 @@ def _portaudio(
         return StreamSettings(source, sink, wanted, block, channel)
 
     found = settings()
+    opened: list[DuplexStream] = []
 
     def open_stream(again: bool) -> AudioStream:
-        if again:
+        # Where one hangs, PortAudio would, too: then there are the devices that there were.
+        if again and all(stream.close() for stream in opened):
             look_again()
-        return DuplexStream(settings() if again else found)
+            opened.clear()
+        opened.append(DuplexStream(settings() if again else found))
+        return opened[-1]
 
     return open_stream
 
