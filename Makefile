@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-SYSTEM_PACKAGES := libportaudio2 jackd2 liblo-tools puredata-core supercollider-language fluidsynth
+SYSTEM_PACKAGES := libportaudio2 jackd2 pulseaudio libasound2-plugins liblo-tools puredata-core \
+	supercollider-language fluidsynth
 
 .PHONY: demo test check bench system clean help
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.devices import Device, DeviceLost, sound_library
+from bridge.devices import Device, DeviceLost, never_shut_down, sound_library
 from bridge.quiet import quiet_stderr
 from bridge.recorder import Recorder
 from bridge.watchdog import Exit, Watchdog
@@ -37,6 +37,10 @@ class AudioStream(Protocol):
     @property
     def title(self) -> str:
         """What is played through, for people."""
+
+    @property
+    def replaceable(self) -> bool:
+        """Whether its device can be opened again even if closing it hangs."""
 
     def settle(self) -> None:
         """Wait until the size of the blocks is known. Raises AudioDeviceError if none comes."""
@@ -145,6 +149,11 @@ class DuplexStream:
         """What is played through, for people."""
         return f"{self.settings.input.name!r} -> {self.settings.output.name!r}"
 
+    @property
+    def replaceable(self) -> bool:
+        """ALSA opens by name each time; JACK's PortAudio has joined its server once for all."""
+        return {self.settings.input.host, self.settings.output.host} == {"ALSA"}
+
     def settle(self) -> None:
         """Wait until the size of the blocks is known. Raises AudioDeviceError if none comes."""
         deadline = time.monotonic() + _PROBE_S
@@ -177,7 +186,10 @@ class DuplexStream:
     def close(self) -> bool:
         """Stop the stream. Returns False if the driver hangs; a second call only says so again."""
         self.callback.engine = None
-        return self._exit.take()
+        closed = self._exit.take()
+        if not closed:
+            never_shut_down()
+        return closed
 
     def _close(self) -> None:
         self._stream.abort()

@@ -22,6 +22,7 @@ from bridge.commands import (
     data,
     demo,
     devices,
+    doctor,
     domains,
     evaluate,
     export,
@@ -54,6 +55,7 @@ app.command("translate", epilog=translate.EPILOG)(translate.translate)
 app.command("replay", epilog=replay.EPILOG)(replay.replay)
 app.command("latency", epilog=latency.EPILOG)(latency.latency)
 app.command("devices", epilog=devices.EPILOG)(devices.devices)
+app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.command("domains", epilog=domains.EPILOG)(domains.domains)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("add-domain", epilog=add_domain.EPILOG)(add_domain.add_domain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,6 +43,11 @@ def look_again() -> None:
         raise AudioDeviceError(f"PortAudio does not start again: {error}") from error
 
 
+def never_shut_down() -> None:
+    """Have the interpreter end without PortAudio's doing so, which would wait for what hangs."""
+    atexit.unregister(sound_library()._exit_handler)
+
+
 @dataclass(frozen=True)
 class Device:
     """One direction of a PortAudio device."""
@@ -50,6 +56,8 @@ class Device:
     name: str
     channels: int
     default_rate: float
+    host: str = ""
+    """The system of sound devices that it belongs to, such as ALSA or JACK."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +102,19 @@ def find_device(wanted: str | None, kind: Kind) -> Device:
     wanted: None for the system's default.
     Raises AudioDeviceError, listing what there is, unless exactly one device answers.
     """
-    rows = [
-        Device(row["index"], row["name"], row[f"max_{kind}_channels"], row["default_samplerate"])
-        for row in sound_library().query_devices()
+    sounddevice = sound_library()
+    hosts = [host["name"] for host in sounddevice.query_hostapis()]
+    devices = [
+        Device(
+            index=row["index"],
+            name=row["name"],
+            channels=row[f"max_{kind}_channels"],
+            default_rate=row["default_samplerate"],
+            host=hosts[row["hostapi"]],
+        )
+        for row in sounddevice.query_devices()
+        if row[f"max_{kind}_channels"] > 0
     ]
-    devices = [device for device in rows if device.channels > 0]
     if not devices:
         raise AudioDeviceError(f"there is no sound {kind} device here; umt demo needs none")
     if wanted is None:

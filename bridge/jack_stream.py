@@ -96,6 +96,11 @@ class JackStream:
         """What is played through, for people."""
         return "JACK's umt:input -> umt:output_1 and 2"
 
+    @property
+    def replaceable(self) -> bool:
+        """Not if closing it hangs: its ports have names that only one can have."""
+        return False
+
     def settle(self) -> None:
         """Wait for the first callbacks. Raises DeviceLost if none comes."""
         deadline = time.monotonic() + _PROBE_S

@@ -48,8 +48,8 @@ class SteadyStream:
     def watch(self) -> None:
         """Called now and then: notices that the device was lost, and that it is back.
 
-        Raises DeviceLost if it was lost and its driver hangs, AudioDeviceError if it has come back
-        as another device.
+        Raises DeviceLost if it was lost and its driver hangs for good, AudioDeviceError if it has
+        come back as another device.
         """
         if self.lost_at is not None:
             if time.monotonic() >= self._next_try:
@@ -58,7 +58,7 @@ class SteadyStream:
         try:
             self.stream.watch()
         except DeviceLost as lost:
-            if not self.stream.close():
+            if not self.stream.close() and not self.stream.replaceable:
                 raise
             self.lost_at, self._delay_s, self._next_try = time.monotonic(), _FIRST_DELAY_S, 0.0
             self._refusal = str(lost)
@@ -72,8 +72,8 @@ class SteadyStream:
             self._block = self.stream.block
 
     def close(self) -> bool:
-        """Stop the stream. Returns False if its driver hangs."""
-        return self.stream.close()
+        """Stop the stream. Returns False if its driver hangs, unless that was left behind."""
+        return self.stream.close() or (self.lost_at is not None and self.stream.replaceable)
 
     def _opened(self, again: bool) -> AudioStream:
         stream = self._open_stream(again)

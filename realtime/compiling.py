@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from numba.core import event
+
+from numba_kernels.jit import kernel_cache_folder
+
+
+def cache_folder() -> Path | None:
+    """Where compiled kernels are kept; None if no such place can be written."""
+    return kernel_cache_folder()
 
 
 class _First(event.Listener):

@@ -6,6 +6,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from numba_kernels.machine import MACHINE
 from realtime.priority import usable_cpus
 
 TELLING_FLAGS = (
@@ -50,3 +51,12 @@ def _cpuinfo() -> dict[str, str]:
     first = text.split("\n\n")[0]
     pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
     return {name.strip(): value.strip() for name, value in pairs}
+
+
+def vector_unit() -> tuple[str, int]:
+    """What kernels are compiled for, in words, and the width of a vector register in bytes."""
+    known = [name for name in ("avx512f", "avx2", "fma", "sse4.1") if name in MACHINE.features]
+    parts = [MACHINE.cpu, f"registers of {8 * MACHINE.register_bytes} bits", ", ".join(known)]
+    if MACHINE.byte_products:
+        parts.append("sums of byte products (VNNI)")
+    return "; ".join(part for part in parts if part), MACHINE.register_bytes

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -61,6 +62,25 @@ def raise_below(callback: ThreadPriority) -> tuple[bool, str]:
     except OSError as error:
         return False, f"refused: {error.strerror}; {_ALLOWED_BY}"
     return True, f"SCHED_FIFO {level}, below the callback's {callback.level}"
+
+
+def may_be_realtime() -> tuple[bool, str]:
+    """Whether a thread of this process would be given real-time priority, and why or why not."""
+    if sys.platform != "linux":
+        return False, f"not asked for on {sys.platform}"
+    told: list[OSError] = []
+
+    def ask() -> None:
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+        except OSError as error:
+            told.append(error)
+
+    # The system's 0 is one thread: this one ends with its priority.
+    asking = threading.Thread(target=ask)
+    asking.start()
+    asking.join()
+    return not told, f"refused: {told[0].strerror}" if told else "granted"
 
 
 def usable_cpus() -> frozenset[int]:

@@ -24,10 +24,12 @@ import bridge.recorder
 import bridge.watchdog
 from bridge import cli
 from bridge.audio import DuplexStream, StreamCallback, StreamSettings
+from bridge.commands.streams import stream_opener
 from bridge.devices import Device, DeviceLost, find_device
 from bridge.live import LiveSettings, _closing, _ending
 from bridge.recorder import Recorder
 from bridge.status import StatusLine
+from bridge.steady_stream import SteadyStream
 from model.bundle import Bundle, save_bundle
 from model.errors import AudioDeviceError, AudioFileError, UmtError
 from realtime.backends import Backend
@@ -158,6 +160,7 @@ def portaudio(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     fake = SimpleNamespace(
         Stream=Stream,
         PortAudioError=PortAudioError,
+        _exit_handler=lambda: None,
         query_devices=query_devices,
         query_hostapis=lambda: [{"name": "ALSA"}],
         rows=rows,
@@ -269,6 +272,54 @@ def test_a_driver_that_hangs_at_the_end_is_lost_whatever_else_went_wrong(
         return
     with pytest.raises(DeviceLost, match=f"^{said}"):
         leave(error and type(error), error, None)
+
+
+def lost(portaudio: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> SteadyStream:
+    """A stream whose device has stopped and whose driver hangs."""
+    monkeypatch.setattr(bridge.watchdog, "_CLOSE_S", 0.05)
+    portaudio.Stream.hangs = True
+    steady = SteadyStream(stream_opener("portaudio", "0", "0", None, 0, 1))
+    stream = steady.stream
+    assert isinstance(stream, DuplexStream)
+    stream._stream.stalled = True
+    try:
+        wait_until(lambda: watched(steady).lost_at is not None, 10, "the loss to be noticed")
+    finally:
+        portaudio.Stream.hangs = False
+    return steady
+
+
+def watched(steady: SteadyStream) -> SteadyStream:
+    steady.watch()
+    return steady
+
+
+def test_a_device_of_alsa_is_opened_again_beside_what_hangs(
+    portaudio: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang() -> None:
+        raise AssertionError("PortAudio waits for the stream that hangs")
+
+    monkeypatch.setattr(bridge.devices, "look_again", hang)
+    steady = lost(portaudio, monkeypatch)
+    before = steady.stream
+    wait_until(lambda: watched(steady).lost_at is None, 10, "the device to come back")
+    assert steady.stream is not before
+    assert steady.close()
+
+
+def test_a_session_can_be_ended_while_its_driver_hangs(
+    portaudio: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lost(portaudio, monkeypatch).close()
+
+
+def test_a_server_that_portaudio_has_joined_for_good_is_not_waited_for(
+    portaudio: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portaudio.query_hostapis = lambda: [{"name": "JACK Audio Connection Kit"}]
+    with pytest.raises(DeviceLost, match="stopped asking for audio"):
+        lost(portaudio, monkeypatch)
 
 
 def test_a_device_that_never_calls_is_lost(

@@ -17,6 +17,8 @@ from model.errors import AudioDeviceError
 class Stream:
     """A stream that is lost when the test says so."""
 
+    replaceable = False
+
     def __init__(self, rate: int = 48_000, block: int = 256) -> None:
         self.rate, self.block = rate, block
         self.engine: Any = None

@@ -81,13 +81,16 @@ def _portaudio(
         return StreamSettings(source, sink, wanted, block, channel)
 
     found = settings(rate)
+    opened: list[DuplexStream] = []
 
     def open_stream(again: bool) -> AudioStream:
-        if not again:
-            return DuplexStream(found)
-        look_again()
+        # Where one hangs, PortAudio would, too: then there are the devices that there were.
+        if again and all(stream.close() for stream in opened):
+            look_again()
+            opened.clear()
         # A device that is back may have another rate of its own by now.
-        return DuplexStream(settings(found.rate))
+        opened.append(DuplexStream(settings(found.rate) if again else found))
+        return opened[-1]
 
     return open_stream
 

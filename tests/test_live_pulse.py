@@ -1,0 +1,146 @@
+"""``umt live`` end to end on a PulseAudio server without hardware: what is heard, not how late.
+
+PulseAudio's latency wanders, so only what comes through is looked at.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bridge.performance import example_path, read_performance
+from model.bundle import Bundle, save_bundle
+from model.config import LEVELS, SILENCE
+from tests.command_line import start_umt
+from tests.jack import RATE, end, wait_until
+from tests.pulse import DEVICE, Audio, PulseServer, pulse_server, wait_for_level
+
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(
+        shutil.which("oscsend") is None,
+        reason="oscsend is not installed (Debian package liblo-tools)",
+    ),
+]
+
+LOUD = 0.05, 2.0
+WHISPER = 5e-4, 0.02
+"""Levels of the two domains of ``bundle_path``, far apart; silence is below both."""
+
+
+@pytest.fixture(scope="module")
+def bundle_path(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Domain ``a`` is loud noise; ``b`` is made to whisper, as untrained voices are all alike."""
+    path = tmp_path_factory.mktemp("bundle")
+    quiet = -0.5 * np.square((np.arange(LEVELS) - SILENCE) / 12.0)
+    whisper = {**tiny_bundle.decoders["b"], "head.logits.bias": quiet.astype(np.float32)}
+    save_bundle(replace(tiny_bundle, decoders={**tiny_bundle.decoders, "b": whisper}), path)
+    return path
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[PulseServer]:
+    with pulse_server(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def phrase() -> Audio:
+    """A second of the tune that comes with umt."""
+    audio, _ = read_performance(example_path())
+    return audio[RATE : 2 * RATE]
+
+
+@dataclass
+class Playing:
+    """A umt under way."""
+
+    process: subprocess.Popen[str]
+    log: Path
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def send(self, address: str, kind: str, value: object) -> None:
+        found = re.search(r"OSC on [\d.]+:(\d+)", self.said)
+        assert found, self.said
+        command = ["oscsend", "127.0.0.1", found[1], address, kind, str(value)]
+        subprocess.run(command, check=True, timeout=5)
+
+    def ends_in_good_order(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(15) == 0, self.said
+        assert "Traceback" not in self.said
+
+
+@contextmanager
+def playing(server: PulseServer, bundle: Path, folder: Path) -> Iterator[Playing]:
+    log = folder / "umt.log"
+    devices = ("--in", DEVICE, "--out", DEVICE, "--rate", RATE, "--block", 256)
+    with log.open("w") as said:
+        process = start_umt(
+            "live", *devices, "--bundle", bundle, "--osc-port", 0,
+            env=server.environment, stdout=said, stderr=said,
+        )  # fmt: skip
+        try:
+            yield Playing(process, log)
+        finally:
+            end(process)
+
+
+def likeness(heard: Audio, phrase: Audio) -> float:
+    """Of the last seconds heard to the phrase played over and over, wherever it begins: 0 to 1."""
+    seconds = heard[-3 * RATE :].astype(np.float64)
+    spectrum = np.fft.rfft(np.resize(phrase, len(seconds)))
+    match = np.fft.irfft(np.fft.rfft(seconds) * spectrum.conj(), len(seconds))
+    return float(
+        np.abs(match).max()
+        / np.linalg.norm(seconds)
+        / np.linalg.norm(np.resize(phrase, len(seconds)))
+    )
+
+
+def test_the_microphone_is_translated_and_a_switch_is_heard(
+    server: PulseServer, bundle_path: Path, phrase: Audio, tmp_path: Path
+) -> None:
+    server.play(phrase, 200)
+    heard = server.listen("loudspeaker")
+    with playing(server, bundle_path, tmp_path) as umt:
+        wait_for_level(heard, *LOUD, 120, "the first domain")
+        assert likeness(heard(), phrase) < 0.2
+        umt.send("/umt/domain", "s", "b")
+        wait_for_level(heard, *WHISPER, 20, "the second domain")
+        umt.send("/umt/mix", "f", 0)
+        wait_until(lambda: likeness(heard(), phrase) > 0.5, 30, "the microphone itself")
+        umt.ends_in_good_order()
+
+
+def test_audio_is_back_after_the_server_has_died_and_come_back(
+    server: PulseServer, bundle_path: Path, phrase: Audio, tmp_path: Path
+) -> None:
+    """And while there is none, umt can be ended."""
+    server.play(phrase, 200)
+    heard = server.listen("before")
+    with playing(server, bundle_path, tmp_path) as umt:
+        wait_for_level(heard, *LOUD, 120, "the first domain")
+        server.kill()
+        wait_until(lambda: "waiting for it" in umt.said, 20, "umt to notice")
+        server.start_again()
+        server.play(phrase, 200)
+        heard = server.listen("after")
+        wait_for_level(heard, *LOUD, 30, "the translation to come back")
+        lost = umt.said.count("waiting for it")
+        server.kill()
+        wait_until(lambda: umt.said.count("waiting for it") > lost, 20, "umt to notice again")
+        umt.ends_in_good_order()
+    assert "the sound device is back" in umt.said
