@@ -1,0 +1,174 @@
+"""A whole session in this process: opened, steered, ended, or ended by what went wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bridge.live
+import bridge.recorder
+from bridge.devices import DeviceLost
+from bridge.live import LiveSettings, play
+from bridge.osc import OscSettings
+from model.bundle import Bundle, load_bundle, save_bundle
+from model.errors import AudioFileError, UmtError
+from realtime.backends import Backend, open_backend
+from realtime.controls import Controls
+from realtime.engine import Engine
+from tests.command_line import umt
+
+pytestmark = pytest.mark.alone
+
+RATE, BLOCK = 48_000, 256
+
+
+class Stream:
+    """Turns a thread of its own, as fast as the engine answers."""
+
+    rate, block, title, replaceable = RATE, BLOCK, "a stream of the test's", False
+
+    def __init__(self, at_turn: Callable[[int, Engine], None]) -> None:
+        self.at_turn = at_turn
+        self.recorder: Any = None
+        self.lost = False
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.engine: Any = None
+
+    def settle(self) -> None:
+        pass
+
+    def device_latency(self) -> None:
+        return None
+
+    def play(self, engine: Engine) -> None:
+        self.engine = engine
+        self.thread.start()
+
+    def record(self, recorder: Any) -> None:
+        self.recorder = recorder
+
+    def watch(self) -> None:
+        if self.lost:
+            raise DeviceLost("the device has gone")
+
+    def close(self) -> bool:
+        self.ended.set()
+        if self.thread.is_alive():
+            self.thread.join(5)
+        return True
+
+    def run(self) -> None:
+        rng, turn = np.random.default_rng(2), 0
+        rendered = np.empty(BLOCK, np.float32)
+        while not self.ended.is_set():
+            captured = rng.normal(0, 0.2, BLOCK).astype(np.float32)
+            self.engine.exchange(captured, rendered)
+            if self.recorder is not None:
+                self.recorder.take(captured, rendered)
+            self.at_turn(turn, self.engine)
+            turn += 1
+            time.sleep(0.002)
+
+
+def end() -> None:
+    """As Ctrl-C does."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Bundle, tmp_path: Path) -> Bundle:
+    save_bundle(tiny_bundle, tmp_path / "bundle")
+    return load_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def backend(bundle: Bundle) -> Backend:
+    return open_backend("numba-int8", bundle)
+
+
+def settings(tmp_path: Path, at_turn: Callable[[int, Engine], None]) -> LiveSettings:
+    return LiveSettings(
+        lambda _: Stream(at_turn),  # type: ignore[arg-type,return-value]
+        Controls(record=True),
+        OscSettings(port=0),
+        record=tmp_path / "takes",
+        json_path=tmp_path / "session.json",
+    )
+
+
+def test_a_session_is_played_reported_and_played_again(
+    bundle: Bundle, backend: Backend, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def at_turn(turn: int, engine: Engine) -> None:
+        if turn == 100:
+            engine.mailbox.replace(domain=1)
+        if turn == 800:
+            end()
+
+    play(bundle, backend, settings(tmp_path, at_turn))
+    said = capsys.readouterr().err
+    assert "playing a stream of the test's at 48000 Hz, blocks of 256; OSC on 127.0.0.1:" in said
+    assert said.count("real-time priority: ") == 1
+    assert "recorded" in said
+    report = json.loads((tmp_path / "session.json").read_text())
+    assert report["stream"] == {"rate": RATE, "block": BLOCK}
+    assert report["meter"]["hops"] > 100
+    assert report["meter"]["max_queue_ms"] > 0.0
+    assert report["course"]
+    assert "the same bit for bit" in umt("replay", tmp_path / "takes").out
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_engine_that_stops_ends_the_session_with_its_cause(
+    bundle: Bundle, backend: Backend, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And keeps what was recorded, and says what there is to say."""
+
+    def at_turn(turn: int, engine: Engine) -> None:
+        if turn == 400:
+            engine.chain._mixer = None  # type: ignore[assignment]
+
+    with pytest.raises(UmtError, match="the engine stopped: AttributeError") as raised:
+        play(bundle, backend, settings(tmp_path, at_turn))
+    assert isinstance(raised.value.__cause__, AttributeError)
+    assert "Traceback" not in capfd.readouterr().err
+    assert (tmp_path / "session.json").exists()
+    assert (tmp_path / "takes" / "take-001-output.wav").stat().st_size > 4 * BLOCK
+
+
+def test_a_disk_that_fills_up_does_not_end_the_music(
+    bundle: Bundle, backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge.recorder, "_POLL_S", 0.02)
+    recording: list[bool] = []
+
+    def at_turn(turn: int, engine: Engine) -> None:
+        if turn == 100:
+            monkeypatch.setattr("bridge.soundfiles._MOST_BYTES", 0)
+        recording.append(engine.mailbox.latest.record)
+        # Once: a second Ctrl-C would interrupt the ending.
+        if recording.count(False) == 100:
+            end()
+
+    with pytest.raises(AudioFileError, match="recording ended after .* s: cannot write"):
+        play(bundle, backend, settings(tmp_path, at_turn))
+    assert recording[0]
+    assert json.loads((tmp_path / "session.json").read_text())["meter"]["hops"] > 50
+
+
+def test_a_report_that_cannot_be_written_is_found_before_the_music(
+    bundle: Bundle, backend: Backend, tmp_path: Path
+) -> None:
+    (tmp_path / "session.json").mkdir()
+    with pytest.raises(UmtError, match="session.json: it is a folder"):
+        play(bundle, backend, settings(tmp_path, lambda *_: pytest.fail("music")))
