@@ -59,6 +59,20 @@ def raise_below(callback: ThreadPriority) -> tuple[bool, str]:
     return True, f"SCHED_FIFO {level}, below the callback's {callback.level}"
 
 
+def raise_least() -> bool:
+    """Give the calling thread the least real-time priority there is, if that is granted.
+
+    All that is real-time comes before it, and it before all that is not.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except OSError:
+        return False
+    return True
+
+
 def usable_cpus() -> frozenset[int]:
     """The CPUs the calling thread may run on, by number; all where the system does not say."""
     if sys.platform != "linux":
