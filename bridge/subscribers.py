@@ -72,13 +72,12 @@ class Subscribers:
     def hear(self, sender: Address) -> Address:
         """Where a sender that speaks reads: the port it subscribed with, else where it sends from.
 
-        Its subscription keeps its place.
+        Its subscriptions keep their places.
         """
-        for target, subscription in self._subscriptions.items():
-            if subscription.sender == sender:
-                subscription.heard_s = self._clock()
-                return target
-        return sender
+        own = [one for one in self._subscriptions.items() if one[1].sender == sender]
+        for _, subscription in own:
+            subscription.heard_s = self._clock()
+        return own[0][0] if own else sender
 
     def news(
         self, state: Mapping[str, Any], meter: MeterSnapshot | None
