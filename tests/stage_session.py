@@ -6,7 +6,8 @@
 
 steady: nothing happens, beside a pass-through client of the same length, which shows what the
 machine itself does. switches: 200 changes of domain at random times, from Pure Data and from
-SuperCollider.  flood: 10,000 messages a second for 30 s, and packets that are none.
+SuperCollider.  flood: 10,000 packets a second for 30 s, then each kind of them for 10 s, from a
+process of its own; another client goes on asking.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,18 @@ from bridge.performance import example_path, read_performance
 from tests.command_line import start_umt
 from tests.jack import PERIOD, RATE, JackServer, Performer, end, jack_server, wait_until
 from tests.osc_client import packet
+from tests.osc_flood import KINDS, PORTS, flooding, kernel_drops
 from tests.osc_programs import start_pd, start_sclang
 
 Audio = NDArray[np.float32]
 
+EVERY_KIND = (*KINDS, *PORTS)
 SWITCHES = 200
+FLOOD_RATE = 10_000
+"""Packets a second."""
+_BETWEEN_PINGS_S = 0.05
+_PATIENCE_S = 1.0
+"""After which a question counts as not answered."""
 _GLITCH_S = 0.25
 """After a message, in which its switch is looked for."""
 
@@ -54,6 +62,8 @@ class Stage:
     log: Path
     report: Path
     folder: Path
+    began: float
+    """When it said that it plays; its own clock begins there."""
 
 
 @contextmanager
@@ -72,9 +82,10 @@ def on_stage(server: JackServer, seconds: float, folder: Path, *options: object)
             wait_until(lambda: "OSC on" in log.read_text() or umt.poll() is not None, 120, "umt")
             found = re.search(r"OSC on [\d.]+:(\d+)", log.read_text())
             assert found, log.read_text()
+            began = time.monotonic()
             wait_until(lambda: performer.connected, 10, "umt to connect")
             performer.playing.set()
-            yield Stage(performer, int(found[1]), log, report, folder)
+            yield Stage(performer, int(found[1]), log, report, folder, began)
             umt.send_signal(signal.SIGINT)
             assert umt.wait(10) == 0, log.read_text()
         finally:
@@ -102,17 +113,20 @@ class Client:
         """When a value was told, and what it was."""
         return [(at, row[2]) for at, row in self.told if row[:2] == ("/umt/state", name)]
 
-    def pong_s(self, timeout_s: float = 5.0) -> float:
-        """How long an answer takes."""
+    def pong_s(self) -> float | None:
+        """How long an answer takes; None if there is none."""
         token = time.monotonic_ns() % 2**31
-        sent = self.send("/umt/ping", token)
-        pong = ("/umt/pong", token)
-        while time.monotonic() - sent < timeout_s:
-            for at, row in reversed(self.told):
-                if row == pong:
-                    return at - sent
+        return self.told_s(self.send("/umt/ping", token), ("/umt/pong", token))
+
+    def told_s(self, since: float, expected: tuple[Any, ...]) -> float | None:
+        """How long after a moment something is told that begins like this; None if it is not."""
+        while time.monotonic() - since < _PATIENCE_S:
+            # Not all that was ever told: the performer's audio thread is in this process too.
+            for at, row in self.told[-100:]:
+                if at >= since and row[: len(expected)] == expected:
+                    return at - since
             time.sleep(0.001)
-        return timeout_s
+        return None
 
     def close(self) -> None:
         self._ended.set()
@@ -334,18 +348,21 @@ def sharpness(heard: Audio, bends: Audio, place: int, size: int) -> float:
 
 
 def flood(server: JackServer, seconds: float, folder: Path) -> dict[str, Any]:
-    """10,000 messages a second, then packets that are none, pinged all the while."""
-    with on_stage(server, 3 * seconds + 30, folder) as stage:
+    """Every kind of flood between quiet stretches, a client asking all the while."""
+    kinds = ["quiet", "mixed", "quiet again", *[k for k in EVERY_KIND if k != "mixed"], "after"]
+    lengths = {
+        kind: seconds if kind in ("quiet", "mixed", "after") else seconds / 3 for kind in kinds
+    }
+    with on_stage(server, sum(lengths.values()) + 5 * len(kinds) + 30, folder) as stage:
         client = Client(stage.port)
+        client.send("/umt/subscribe")
         time.sleep(5)
-        phases = {}
-        for name, rate in (("quiet", 0), ("flood", 10_000), ("after", 0)):
-            before = stage.performer.xruns
-            phases[name] = attacked(client, stage.port, seconds, rate)
-            phases[name]["server_xruns"] = stage.performer.xruns - before
+        phases = {kind: attacked(stage, client, lengths[kind], kind) for kind in kinds}
         client.close()
     report = json.loads(stage.report.read_text())
     course = report["course"]
+    for phase in phases.values():
+        phase |= happened(course, phase.pop("from_s"), phase.pop("to_s"))
     return {
         "phases": phases,
         "underruns": report["meter"]["underruns"],
@@ -353,53 +370,52 @@ def flood(server: JackServer, seconds: float, folder: Path) -> dict[str, Any]:
         "max_queue_ms": report["meter"]["max_queue_ms"],
         "threads": [course[2]["threads"], course[-1]["threads"]],
         "memory_mb": [course[len(course) // 4]["memory_mb"], course[-1]["memory_mb"]],
+        "realtime_priority": report["realtime_priority"],
         "machine": report["machine"],
         "umt": report["umt"],
     }
 
 
-def attacked(client: Client, port: int, seconds: float, rate: int) -> dict[str, float]:
-    """Ping twice a second for a while, with so many other packets a second beside it."""
-    ended = threading.Event()
-    sent = 0
-
-    def attack() -> None:
-        nonlocal sent
-        rng = np.random.default_rng(0)
-        good = [packet("/umt/mix", 1.0), packet("/umt/temperature", 1.0), packet("/umt/nothing")]
-        bad = [
-            rng.bytes(64),
-            b"#bundle\0" + bytes(7) + b"\1\xff\xff\xff\xff",
-            b"/umt/{mix}\0\0,f\0\0",
-        ]
-        far = b"#bundle\0" + b"\xff" * 8 + len(good[0]).to_bytes(4, "big") + good[0]
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as attacker:
-            attacker.connect(("127.0.0.1", port))
-            began = time.monotonic()
-            while not ended.is_set():
-                due = int((time.monotonic() - began) * rate)
-                for n in range(sent, due):
-                    datagram = (*good, *bad, far)[n % 7]
-                    with suppress(ConnectionError):
-                        attacker.send(datagram)
-                sent = max(sent, due)
-                time.sleep(0.002)
-
-    thread = threading.Thread(target=attack, daemon=True)
-    if rate:
-        thread.start()
-    pongs, until = [], time.monotonic() + seconds
-    while time.monotonic() < until:
-        pongs.append(client.pong_s() * 1e3)
-        time.sleep(0.5)
-    ended.set()
-    if rate:
-        thread.join()
+def attacked(stage: Stage, client: Client, seconds: float, kind: str) -> dict[str, Any]:
+    """A client's pings and settings for a while, beside a flood if the kind is one of them."""
+    rate = FLOOD_RATE if kind in EVERY_KIND else 0
+    xruns, drops = stage.performer.xruns, kernel_drops(stage.port)
+    with flooding(stage.port, kind, rate) if rate else nullcontext() as under_way:
+        began, pongs, news = time.monotonic(), [], []
+        while time.monotonic() < began + seconds:
+            # Too little to be heard, and another value each time.
+            set_at = client.send("/umt/gain/out", -0.001 * (len(pongs) % 100 + 1))
+            pongs.append(client.pong_s())
+            news.append(client.told_s(set_at, ("/umt/state", "gain/out")))
+            time.sleep(_BETWEEN_PINGS_S)
+        ended = time.monotonic()
+    time.sleep(0.5)
     return {
-        "messages_per_s": sent / seconds,
-        "pong_p50_ms": float(np.median(pongs)),
-        "pong_max_ms": float(np.max(pongs)),
+        "messages_per_s": 0.0 if under_way is None else under_way.rate,
+        "pings": times_ms(pongs),
+        "settings": times_ms(news),
+        "dropped_by_the_kernel": kernel_drops(stage.port) - drops,
+        "server_xruns": stage.performer.xruns - xruns,
+        "from_s": began - stage.began,
+        "to_s": ended - stage.began,
     }
+
+
+def times_ms(answers: list[float | None]) -> dict[str, float]:
+    """How long answers took, and how many never came."""
+    times = [answer * 1e3 for answer in answers if answer is not None]
+    p50, p99, longest = np.quantile(times, [0.5, 0.99, 1.0]) if times else [float("nan")] * 3
+    unanswered = len(answers) - len(times)
+    return {
+        "asked": len(answers), "unanswered": unanswered, "p50": p50, "p99": p99, "max": longest,
+    }  # fmt: skip
+
+
+def happened(course: list[dict[str, Any]], from_s: float, to_s: float) -> dict[str, Any]:
+    """What the engine counted in a stretch of the session, to a second or so."""
+    rows = [row for row in course if from_s - 1.0 <= row["at_s"] <= to_s + 1.0]
+    counts = {name: rows[-1][name] - rows[0][name] for name in ("underruns", "misses", "xruns")}
+    return {**counts, "max_queue_ms": max(row["queue_ms"] for row in rows)}
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ import shutil
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,12 +22,12 @@ from pythonosc.osc_message_builder import OscMessageBuilder
 from pythonosc.udp_client import SimpleUDPClient
 
 from bridge.osc import OscServer, OscSettings
-from bridge.oscpackets import MalformedPacket, Message, messages_of, packet_of, raw_address
+from bridge.oscpackets import MalformedPacket, Message, messages_of, packet_of
 from model.bundle import Bundle
 from model.errors import ConfigError, UmtError
 from realtime.controls import SETTINGS_BY_PATH, Controls, Mailbox
 from tests.osc_client import WAIT_S, Sender, packet
-from tests.osc_flood import FLOAT, GOOD, MALFORMED, bundle_of, nested, typed
+from tests.osc_flood import GOOD, MALFORMED, bundle_of, nested, typed
 
 pytestmark = pytest.mark.alone
 

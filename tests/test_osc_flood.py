@@ -153,9 +153,11 @@ def test_heavy_packets_take_no_small_one_s_place() -> None:
     assert work(admitted) < 5000
 
 
-def test_a_bundle_is_carried_out_whole_in_a_flood(mailbox: Mailbox) -> None:
+def test_a_bundle_is_carried_out_whole_in_a_flood() -> None:
     admission = Admission(NEWEST)
-    changes = bundle_of(packet("/umt/mix", 0.5), packet("/umt/domain", 2), packet("/umt/gain/in", 3))
+    changes = bundle_of(
+        packet("/umt/mix", 0.5), packet("/umt/domain", 2), packet("/umt/gain/in", 3)
+    )
     admission.admit([(changes, QUIET)])
     assert (changes, QUIET) in admission.admit([(changes, QUIET), *crowd(2000)])
 
