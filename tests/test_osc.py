@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import select
 import shutil
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +29,7 @@ from bridge.oscpackets import MalformedPacket, Message, messages_of, packet_of
 from model.bundle import Bundle
 from model.errors import ConfigError, UmtError
 from realtime.controls import SETTINGS_BY_PATH, Controls, Mailbox
+from realtime.meter import Meter
 from tests.osc_client import WAIT_S, Sender, packet
 from tests.osc_flood import GOOD, MALFORMED, bundle_of, nested, typed
 
@@ -508,3 +512,23 @@ def test_the_addresses_are_these_and_no_others(server: OscServer) -> None:
     }  # fmt: skip
     asked = {"/umt/get", "/umt/ping", "/umt/subscribe", "/umt/unsubscribe", "/umt/panic"}
     assert set(server.addresses.handlers) == controls | asked
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="real-time policies are Linux's")
+@pytest.mark.parametrize("granted", [True, False])
+def test_it_takes_the_least_priority_once_the_engine_has_some(
+    server: OscServer, sender: Sender, granted: bool
+) -> None:
+    thread = server._thread.native_id
+    assert thread is not None
+    before = os.sched_getscheduler(thread)
+    engine: Any = SimpleNamespace(meter=Meter(0.005), realtime_granted=None)
+    server.follow(engine)
+    sender.sync()
+    assert os.sched_getscheduler(thread) == before
+    engine.realtime_granted = granted
+    sender.sync()
+    sender.sync()
+    if granted and os.sched_getscheduler(thread) == before:
+        pytest.skip("this system grants no real-time priority")
+    assert os.sched_getparam(thread).sched_priority == (1 if granted else 0)
