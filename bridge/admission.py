@@ -18,9 +18,9 @@ Datagram = tuple[bytes, Address]
 
 # Work is counted in bytes: a message, which has twelve or more, costs about 10 us.
 _PACKET = 24
-_CALM = 48 * _PACKET
-"""More than any program sends at once: what is less is carried out, whoever sent it."""
 _ROUND = 128 * _PACKET
+_CALM = 48
+"""Packets of a round that is no flood, if they are small: more than any program sends at once."""
 _SHARE = 8 * _PACKET
 _HEAD_START = 4 * _PACKET
 """What those who were there before may ask before others are heard."""
@@ -42,7 +42,7 @@ class Admission:
 
     def admit(self, datagrams: list[Datagram]) -> list[Datagram]:
         """What is to be carried out now, in the order it came; the rest is to be dropped."""
-        if sum(map(_work, datagrams)) <= _CALM:
+        if len(datagrams) <= _CALM and sum(map(_work, datagrams)) <= _ROUND:
             self._remember(sender for _, sender in datagrams)
             return datagrams
         left, places = _ROUND, []

@@ -64,7 +64,7 @@ class OscCounts:
     unanswered: int = 0
     """Answers that the sender's address did not take."""
     withheld: int = 0
-    """Answers beyond what one address is sent in a second."""
+    """Answers beyond what one sender gets in a second."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready mapping."""
@@ -234,18 +234,22 @@ class OscServer:
             self.counts.malformed += 1
             return
         answers = self.addresses.carry_out(messages, sender)
-        self._answer(answers, self.addresses.subscribers.hear(sender))
+        target = self.addresses.subscribers.hear(sender)
+        for answer in self._answers_left(answers, sender):
+            self._send(answer, target)
 
-    def _answer(self, answers: list[bytes], target: Address) -> None:
-        """Send answers, but not so many a second that others could be flooded through us."""
+    def _answers_left(self, answers: list[bytes], sender: Address) -> list[bytes]:
+        """As many answers as a sender still gets in this second.
+
+        Or others could be flooded through us: an answer may be many times as long as its question.
+        """
         if time.monotonic() >= self._answered_until:
             self._answered_until = time.monotonic() + 1.0
             self._answered.clear()
-        sent = answers[: _MOST_ANSWERS - self._answered[target]]
-        self._answered[target] += len(sent)
-        self.counts.withheld += len(answers) - len(sent)
-        for answer in sent:
-            self._send(answer, target)
+        left = answers[: _MOST_ANSWERS - self._answered[sender]]
+        self._answered[sender] += len(left)
+        self.counts.withheld += len(answers) - len(left)
+        return left
 
     def _tell_news(self) -> None:
         """Tell subscribers what has changed; what changed twice since, they hear once."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
 from model.errors import ConfigError
@@ -59,18 +60,14 @@ def raise_below(callback: ThreadPriority) -> tuple[bool, str]:
     return True, f"SCHED_FIFO {level}, below the callback's {callback.level}"
 
 
-def raise_least() -> bool:
-    """Give the calling thread the least real-time priority there is, if that is granted.
+def raise_least() -> None:
+    """Give the calling thread the least real-time priority there is, where the system grants it.
 
     All that is real-time comes before it, and it before all that is not.
     """
-    if sys.platform != "linux":
-        return False
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
-    except OSError:
-        return False
-    return True
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
 
 
 def usable_cpus() -> frozenset[int]:

@@ -83,7 +83,9 @@ def test_what_any_program_sends_is_carried_out_whole_and_in_order() -> None:
     admission = Admission(NEWEST)
     asked = [(packet("/umt/mix", n / 40), QUIET) for n in range(40)]
     assert admission.admit(asked) == asked
-    assert admission.admit([(bytes(1100), QUIET)]) == [(bytes(1100), QUIET)]
+    scenes = [(bundle_of(*[packet("/umt/mix", n / 40)] * 30), QUIET) for n in range(3)]
+    assert work(scenes) > 2000
+    assert admission.admit(scenes) == scenes
 
 
 def test_who_floods_has_a_share_and_leaves_the_others_theirs() -> None:
@@ -183,8 +185,18 @@ def test_nobody_is_sent_answers_without_end(idle: OscServer, sent: list[Any]) ->
     idle._carry_out(packet("/umt/ping"), QUIET)
     # Should the test run on for long, as many again a second.
     assert len([target for _, target in sent if target == FLOODER]) in range(500, 83_200, 500)
-    assert sent[-1][1] == QUIET
+    assert sent[-1] == (b"/umt/pong\0\0\0,\0\0\0", QUIET)
     assert idle.counts.withheld == 83_200 - len(sent) + 1
+
+
+def test_nobody_uses_up_another_s_answers(idle: OscServer, sent: list[Any]) -> None:
+    """By having answers sent to its port."""
+    idle._carry_out(packet("/umt/subscribe", QUIET[1]), FLOODER)
+    for _ in range(100):
+        idle._carry_out(packet("/umt/get"), FLOODER)
+    before = len(sent)
+    idle._carry_out(packet("/umt/ping"), QUIET)
+    assert len(sent) == before + 1
 
 
 def test_an_error_is_no_longer_than_what_it_is_about_deserves(
