@@ -106,8 +106,9 @@ class Client:
         self._thread.start()
 
     def send(self, address: str, *arguments: Any) -> float:
+        began = time.monotonic()
         self.socket.send(packet(address, *arguments))
-        return time.monotonic()
+        return began
 
     def states(self, name: str) -> list[tuple[float, Any]]:
         """When a value was told, and what it was."""
@@ -120,7 +121,8 @@ class Client:
 
     def told_s(self, since: float, expected: tuple[Any, ...]) -> float | None:
         """How long after a moment something is told that begins like this; None if it is not."""
-        while time.monotonic() - since < _PATIENCE_S:
+        until = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < until:
             # Not all that was ever told: the performer's audio thread is in this process too.
             for at, row in self.told[-100:]:
                 if at >= since and row[: len(expected)] == expected:
