@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from bridge.oscpackets import Message, packet_of
-from bridge.subscribers import Address, Subscribers, port_among
+from bridge.subscribers import Address, Subscribers, port_among, state_packet
 from model.bundle import Bundle
 from model.errors import ConfigError, UmtError
 from realtime.controls import SETTINGS, SETTINGS_BY_PATH, Controls, Mailbox, Setting
@@ -20,6 +20,8 @@ from realtime.controls import SETTINGS, SETTINGS_BY_PATH, Controls, Mailbox, Set
 PREFIX = "/umt/"
 ANSWERS = frozenset({"/umt/state", "/umt/pong", "/umt/error", "/umt/meter", "/umt/latency"})
 """What this program sends. Never answered, or two of them could talk for ever."""
+_MOST_TEXT = 400
+"""Characters of an error's address and of its reason: no error is much longer than its cause."""
 
 
 @dataclass
@@ -81,7 +83,8 @@ class Addresses:
                 self._handler(message.address)(message, outcome)
             except UmtError as error:
                 self.refused += 1
-                outcome.answer("/umt/error", message.address, str(error))
+                reason = str(error)[:_MOST_TEXT]
+                outcome.answer("/umt/error", message.address[:_MOST_TEXT], reason)
         if outcome.changes:
             self.mailbox.replace(**outcome.changes)
         if outcome.panic:
@@ -135,8 +138,7 @@ class Addresses:
         names = dict.fromkeys(str(name).removeprefix(PREFIX) for name in message.arguments)
         controls = self.mailbox.latest.replace(**outcome.changes)
         values = [(name, self._value(name, controls)) for name in names or SETTINGS_BY_PATH]
-        for name, value in values:
-            outcome.answer("/umt/state", name, value)
+        outcome.answers += [state_packet(name, value) for name, value in values]
 
     def _ping(self, message: Message, outcome: Outcome) -> None:
         outcome.answers.append(packet_of("/umt/pong", (), message.payload or None))

@@ -85,7 +85,7 @@ def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
         # What is alive now lives until the end: the collector need not look at it again.
         gc.collect()
         gc.freeze()
-        osc.meter = engine.meter
+        osc.follow(engine)
         engine.start()
         device.record(takes.recorder)
         device.play(engine)

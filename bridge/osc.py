@@ -1,10 +1,9 @@
 """The OSC receiver: one thread, one UDP socket, and a bound on what a flood can cost.
 
-The thread wakes at most once in ``_INTERVAL_S``, less than a hop, empties the socket, and carries
-out a bounded number of packets. When more have come, the newest of each control is kept and the
-rest dropped: reading a datagram takes microseconds, carrying one out many times as long, and the
-audio callback needs the interpreter too. Between packets, up to 30 times a second, it tells
-subscribers what has changed.
+The thread wakes at most once in ``_REST_S``, less than a hop, empties the socket, and carries out a
+bounded amount of what came, shared among the senders: reading a datagram takes 2 us, carrying one
+out many times as long, and the audio callback needs the interpreter too. Then it rests, the longer
+the more it had to do. In between, up to 30 times a second, it tells subscribers what has changed.
 """
 
 from __future__ import annotations
@@ -14,36 +13,41 @@ import select
 import socket
 import threading
 import time
+from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from bridge.addresses import PREFIX, Addresses
-from bridge.oscpackets import MalformedPacket, messages_of, raw_address
+from bridge.admission import Admission, Datagram
+from bridge.oscpackets import MOST_PACKET, MalformedPacket, looks_like_osc, messages_of
 from bridge.subscribers import Address
 from model.bundle import Bundle
 from model.errors import ConfigError, UmtError
 from realtime.controls import SETTINGS_BY_PATH, Mailbox
+from realtime.engine import Engine
 from realtime.meter import Meter
+from realtime.priority import raise_least
 
 _log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 9000
 LOOPBACK = "127.0.0.1"
 _REMEMBERED_PEERS = 256
-_INTERVAL_S = 0.005
-_MOST_PACKETS = 32
+_REST_S = 0.005
+# At least so many times as long as the work took: a fifth of a core, whatever comes.
+_RESTS = 4
 _MOST_DATAGRAMS = 2048
-_MOST_BYTES = 65536
-_RECEIVE_BUFFER = 1 << 20
+# What comes during a rest, even 64 kB a datagram; the system may grant less.
+_RECEIVE_BUFFER = 1 << 22
 _STOP_S = 0.2
 _NEWS_S = 1 / 30
-
-_Datagram = tuple[bytes, Address]
+_MOST_ANSWERS = 500
 
 _NEWEST = frozenset((PREFIX + path).encode() for path in (*SETTINGS_BY_PATH, "panic"))
-"""Addresses of which only the newest message matters."""
+"""Addresses of which only a sender's newest message matters."""
 
 
 @dataclass
@@ -59,6 +63,8 @@ class OscCounts:
     """Dropped in a flood."""
     unanswered: int = 0
     """Answers that the sender's address did not take."""
+    withheld: int = 0
+    """Answers beyond what one sender gets in a second."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready mapping."""
@@ -116,8 +122,13 @@ class OscServer:
         self.meter: Meter | None = None
         """Of the running engine, once there is one: what subscribers hear of levels and times."""
         self.counts = OscCounts()
+        self._engine: Engine | None = None
+        self._admission = Admission(_NEWEST)
+        self._answered: Counter[Address] = Counter()
+        self._answered_until = 0.0
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        with suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         self._socket.setblocking(False)
         try:
             self._socket.bind((host, port))
@@ -134,6 +145,11 @@ class OscServer:
     def start(self) -> None:
         """Begin to receive."""
         self._thread.start()
+
+    def follow(self, engine: Engine) -> None:
+        """Tell subscribers about a running engine, and take priority where it has some."""
+        self.meter = engine.meter
+        self._engine = engine
 
     def close(self) -> None:
         """Stop receiving and free the port. Idempotent."""
@@ -155,61 +171,61 @@ class OscServer:
             waiting = max(0.0, next_news - time.monotonic())
             wait_s = waiting if self.addresses.subscribers else _STOP_S
             ready, _, _ = select.select([self._socket], [], [], wait_s)
+            self._take_priority()
             if time.monotonic() >= next_news:
                 next_news = time.monotonic() + _NEWS_S
                 self._tell_news()
-            if not ready:
-                continue
-            for packet, sender in self._bounded(self._drained()):
-                try:
-                    self._carry_out(packet, sender)
-                except Exception:
-                    # A fault of ours costs one packet, not the remote control of a performance.
-                    _log.exception("an OSC packet could not be carried out")
-            time.sleep(_INTERVAL_S)
+            if ready:
+                # Not by the clock: a thread that others keep from its work has not worked.
+                began = time.thread_time()
+                self._round()
+                time.sleep(max(_REST_S, _RESTS * (time.thread_time() - began)))
+
+    def _take_priority(self) -> None:
+        """Once the audio has real-time priority, take the least there is.
+
+        This thread holds the interpreter at times. If any busy program could keep it from the
+        processor then, the audio callback would wait for that program too.
+        """
+        if self._engine is not None and self._engine.realtime_granted:
+            self._engine = None
+            raise_least()
+
+    def _round(self) -> None:
+        """Carry out what has come, or as much of it as can be now."""
+        datagrams = self._drained()
+        admitted = self._admission.admit(datagrams)
+        self.counts.superseded += len(datagrams) - len(admitted)
+        for packet, sender in admitted:
+            try:
+                self._carry_out(packet, sender)
+            except Exception:
+                # A fault of ours costs one packet, not the remote control of a performance.
+                _log.exception("an OSC packet could not be carried out")
 
     def _is_allowed(self, host: str) -> bool:
         """Whether packets of a sender's address are heeded."""
         peer = IPv4Address(host)
         return not self._networks or peer.is_loopback or any(peer in n for n in self._networks)
 
-    def _drained(self) -> list[_Datagram]:
-        """What waits in the socket, oldest first."""
-        datagrams: list[_Datagram] = []
-        while len(datagrams) < _MOST_DATAGRAMS:
+    def _drained(self) -> list[Datagram]:
+        """What waits in the socket and is worth a closer look, oldest first."""
+        datagrams: list[Datagram] = []
+        for _ in range(_MOST_DATAGRAMS):
             try:
-                datagrams.append(self._socket.recvfrom(_MOST_BYTES))
+                # Of a datagram that is too long, one byte more than may be: enough to see it.
+                datagrams.append(self._socket.recvfrom(MOST_PACKET + 1))
             except BlockingIOError:
                 break
             except OSError:
                 # Some systems report here that an earlier answer found nobody.
                 self.counts.unanswered += 1
-                break
-        self.counts.datagrams += len(datagrams)
         heeded = [one for one in datagrams if self._allowed(one[1][0])]
+        sound = [one for one in heeded if looks_like_osc(one[0])]
+        self.counts.datagrams += len(datagrams)
         self.counts.strangers += len(datagrams) - len(heeded)
-        return heeded
-
-    def _bounded(self, datagrams: list[_Datagram]) -> list[_Datagram]:
-        """At most so many as can be carried out now, the newest of each control among them."""
-        if len(datagrams) <= _MOST_PACKETS:
-            return datagrams
-        newest: set[bytes] = set()
-        kept: list[_Datagram] = []
-        others = _MOST_PACKETS - len(_NEWEST)
-        for packet, sender in reversed(datagrams):
-            address = raw_address(packet)
-            if address in _NEWEST:
-                if address in newest:
-                    continue
-                newest.add(address)
-            elif others > 0:
-                others -= 1
-            else:
-                continue
-            kept.append((packet, sender))
-        self.counts.superseded += len(datagrams) - len(kept)
-        return kept[::-1]
+        self.counts.malformed += len(heeded) - len(sound)
+        return sound
 
     def _carry_out(self, packet: bytes, sender: Address) -> None:
         try:
@@ -218,9 +234,22 @@ class OscServer:
             self.counts.malformed += 1
             return
         answers = self.addresses.carry_out(messages, sender)
-        target = self.addresses.subscribers.answers_to(sender)
-        for answer in answers:
+        target = self.addresses.subscribers.hear(sender)
+        for answer in self._answers_left(answers, sender):
             self._send(answer, target)
+
+    def _answers_left(self, answers: list[bytes], sender: Address) -> list[bytes]:
+        """As many answers as a sender still gets in this second.
+
+        Or others could be flooded through us: an answer may be many times as long as its question.
+        """
+        if time.monotonic() >= self._answered_until:
+            self._answered_until = time.monotonic() + 1.0
+            self._answered.clear()
+        left = answers[: _MOST_ANSWERS - self._answered[sender]]
+        self._answered[sender] += len(left)
+        self.counts.withheld += len(answers) - len(left)
+        return left
 
     def _tell_news(self) -> None:
         """Tell subscribers what has changed; what changed twice since, they hear once."""

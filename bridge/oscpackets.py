@@ -22,6 +22,8 @@ _BUNDLE_HEADER = 16
 _MOST_DEPTH = 8
 _MOST_MESSAGES = 64
 _MOST_MESSAGE = 4096
+MOST_PACKET = 8192
+"""Bytes of the longest packet that is read."""
 _PATTERN = frozenset(b"*?[]{}")
 _NUMBERS = {
     "i": struct.Struct(">i"),
@@ -55,6 +57,11 @@ class Message:
 def raw_address(packet: bytes) -> bytes:
     """The address of a packet as bytes, without looking further; ``#bundle`` for a bundle."""
     return packet.partition(b"\0")[0]
+
+
+def looks_like_osc(packet: bytes) -> bool:
+    """Whether it is worth reading further: what is no packet at all is soon refused."""
+    return packet.startswith((b"/", _BUNDLE)) and len(packet) <= MOST_PACKET
 
 
 def messages_of(packet: bytes) -> list[Message]:

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
 from model.errors import ConfigError
@@ -81,6 +82,16 @@ def may_be_realtime() -> tuple[bool, str]:
     asking.start()
     asking.join()
     return not told, f"refused: {told[0].strerror}" if told else "granted"
+
+
+def raise_least() -> None:
+    """Give the calling thread the least real-time priority there is, where the system grants it.
+
+    All that is real-time comes before it, and it before all that is not.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
 
 
 def usable_cpus() -> frozenset[int]:

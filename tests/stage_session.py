@@ -7,8 +7,9 @@
 
 steady: nothing happens, beside a pass-through client of the same length, which shows what the
 machine itself does. switches: 200 changes of domain at random times, from Pure Data and from
-SuperCollider.  overload: decoders five times slower for 3 s, three times.  flood: 10,000 messages a
-second for 30 s, and packets that are none.
+SuperCollider.  overload: decoders five times slower for 3 s, three times.  flood: 10,000 packets a
+second for 30 s, then each kind of them for 10 s, from a process of its own; another client goes on
+asking.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -41,17 +42,23 @@ from model.bundle import load_bundle
 from tests.command_line import start_umt
 from tests.jack import PERIOD, RATE, JackServer, Performer, end, jack_server, wait_until
 from tests.osc_client import packet
+from tests.osc_flood import KINDS, PORTS, flooding, kernel_drops
 from tests.osc_programs import start_pd, start_sclang
 from tests.slow_umt import SECONDS as SLOW_S
+from tests.switching import asked, clicks, longest_zero_run, write_pd, write_scd
 
 Audio = NDArray[np.float32]
 
+EVERY_KIND = (*KINDS, *PORTS)
 SWITCHES = 200
 OVERLOADS = 3
 _ALONE_S = 6.0
 _SAME = 1e-4
-_GLITCH_S = 0.25
-"""After a message, in which its switch is looked for."""
+FLOOD_RATE = 10_000
+"""Packets a second."""
+_BETWEEN_PINGS_S = 0.05
+_PATIENCE_S = 1.0
+"""After which a question counts as not answered."""
 
 
 @dataclass
@@ -64,6 +71,8 @@ class Stage:
     log: Path
     report: Path
     folder: Path
+    began: float
+    """When it said that it plays; its own clock begins there."""
 
 
 @contextmanager
@@ -91,9 +100,10 @@ def on_stage(
             wait_until(lambda: "OSC on" in log.read_text() or umt.poll() is not None, 120, "umt")
             found = re.search(r"OSC on [\d.]+:(\d+)", log.read_text())
             assert found, log.read_text()
+            began = time.monotonic()
             wait_until(lambda: performer.connected, 10, "umt to connect")
             performer.begin()
-            yield Stage(umt, performer, int(found[1]), log, report, folder)
+            yield Stage(umt, performer, int(found[1]), log, report, folder, began)
             umt.send_signal(signal.SIGINT)
             assert umt.wait(10) == 0, log.read_text()
         finally:
@@ -114,24 +124,29 @@ class Client:
         self._thread.start()
 
     def send(self, address: str, *arguments: Any) -> float:
+        began = time.monotonic()
         self.socket.send(packet(address, *arguments))
-        return time.monotonic()
+        return began
 
     def states(self, name: str) -> list[tuple[float, Any]]:
         """When a value was told, and what it was."""
         return [(at, row[2]) for at, row in self.told if row[:2] == ("/umt/state", name)]
 
-    def pong_s(self, timeout_s: float = 5.0) -> float:
-        """How long an answer takes."""
+    def pong_s(self) -> float | None:
+        """How long an answer takes; None if there is none."""
         token = time.monotonic_ns() % 2**31
-        sent = self.send("/umt/ping", token)
-        pong = ("/umt/pong", token)
-        while time.monotonic() - sent < timeout_s:
-            for at, row in reversed(self.told):
-                if row == pong:
-                    return at - sent
+        return self.told_s(self.send("/umt/ping", token), ("/umt/pong", token))
+
+    def told_s(self, since: float, expected: tuple[Any, ...]) -> float | None:
+        """How long after a moment something is told that begins like this; None if it is not."""
+        until = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < until:
+            # Not all that was ever told: the performer's audio thread is in this process too.
+            for at, row in self.told[-100:]:
+                if at >= since and row[: len(expected)] == expected:
+                    return at - since
             time.sleep(0.001)
-        return timeout_s
+        return None
 
     def close(self) -> None:
         self._ended.set()
@@ -222,8 +237,7 @@ def switches(server: JackServer, count: int, folder: Path) -> dict[str, Any]:
             wait_until(lambda: len(asked(folder / "pd.log")) >= count // 2, seconds, "Pure Data")
         finally:
             end(pd)
-        script = folder / "switching.scd"
-        script.write_text(_SCLANG.replace("COUNT", str(count // 2)))
+        script = write_scd(folder, count // 2)
         sclang = start_sclang(stage.port, script, log=folder / "sclang.log")
         try:
             assert sclang.wait(seconds) == 0
@@ -256,118 +270,6 @@ def switches(server: JackServer, count: int, folder: Path) -> dict[str, Any]:
         "machine": report["machine"],
         "umt": report["umt"],
     }
-
-
-def asked(log: Path) -> list[int]:
-    """The domains that a program says it asked for."""
-    return [int(index) for index in re.findall(r"asked-for: (\d)", log.read_text(errors="replace"))]
-
-
-def write_pd(folder: Path, count: int) -> Path:
-    """A patch that turns the example's domains at random times, and says so."""
-    patch = folder / "switching.pd"
-    patch.write_text(_PD.replace("COUNT", str(count)))
-    return patch
-
-
-# A delay of 250 to 750 ms, then the next of six domains at a random distance, so that none repeats.
-_PD = """#N canvas 0 0 450 400 12;
-#X obj 20 20 loadbang;
-#X obj 20 45 delay 1000;
-#X obj 20 70 f;
-#X obj 60 70 + 1;
-#X obj 20 100 moses COUNT;
-#X obj 20 130 t b b b;
-#X obj 20 160 random 500;
-#X obj 20 185 + 250;
-#X obj 20 210 delay;
-#X obj 120 160 random 5;
-#X obj 120 185 + 1;
-#X obj 120 210 +;
-#X obj 120 235 mod 6;
-#X obj 120 260 t f f;
-#X obj 120 285 s umt-index;
-#X obj 220 260 print asked-for;
-#X connect 0 0 1 0;
-#X connect 1 0 2 0;
-#X connect 2 0 3 0;
-#X connect 3 0 2 1;
-#X connect 2 0 4 0;
-#X connect 4 0 5 0;
-#X connect 5 0 6 0;
-#X connect 6 0 7 0;
-#X connect 7 0 8 0;
-#X connect 8 0 2 0;
-#X connect 5 1 9 0;
-#X connect 9 0 10 0;
-#X connect 10 0 11 0;
-#X connect 11 0 12 0;
-#X connect 12 0 13 0;
-#X connect 13 1 11 1;
-#X connect 13 0 14 0;
-#X connect 13 0 15 0;
-"""
-
-_SCLANG = """
-(
-var umt = NetAddr("127.0.0.1", "UMT_PORT".getenv.asInteger), domain = 0;
-Routine {
-	COUNT.do {
-		domain = (domain + 1 + 5.rand) % 6;
-		umt.sendMsg('/umt/domain', domain);
-		"asked-for: %".format(domain).postln;
-		(0.25 + 0.5.rand).wait;
-	};
-	{ 0.exit }.defer;
-}.play;
-)
-"""
-
-
-def longest_zero_run(audio: Audio) -> int:
-    """Frames of the longest stretch of exact zeros."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[1], audio != 0.0, [1]]).astype(np.int8)))
-    return int((edges[1::2] - edges[::2]).max(initial=0))
-
-
-def clicks(heard: Audio, told: list[tuple[int, int]], at_random_s: float) -> dict[str, float]:
-    """How sharp the sharpest bend is where a domain changes, against both domains by themselves.
-
-    Sharpness is the second difference over the level around it: a click is sharp at any level, but
-    some domains are sharper than others. 1 is the sharpest bend of either domain while each played
-    alone; those stretches are scored the same way, each against the others of its domain.
-    told: frames at which domains were asked for, and which; the first ones alone.
-    """
-    size, bends = round(_GLITCH_S * RATE), np.abs(np.diff(heard, 2))
-    alone: dict[int, list[float]] = {}
-    during: list[tuple[int, int, float]] = []
-    before = told[0][1]
-    for (at, domain), (later, _) in pairwise([*told, (len(bends), 0)]):
-        if at < at_random_s * RATE:
-            places = range(at + 2 * size, later - size, size)
-            alone[domain] = [sharpness(heard, bends, place, size) for place in places]
-        elif at + size < len(bends):
-            during.append((before, domain, sharpness(heard, bends, at, size)))
-        before = domain
-    switches = [sharp / max(alone[old] + alone[new]) for old, new, sharp in during]
-    steady = [
-        sharp / max(row[:n] + row[n + 1 :]) for row in alone.values() for n, sharp in enumerate(row)
-    ]
-    return {
-        "during_p50": float(np.median(switches)),
-        "during_max": float(np.max(switches)),
-        "during_above_1": float(np.mean(np.array(switches) > 1.0)),
-        "steady_p50": float(np.median(steady)),
-        "steady_max": float(np.max(steady)),
-        "steady_above_1": float(np.mean(np.array(steady) > 1.0)),
-        "steady_stretches": len(steady),
-    }
-
-
-def sharpness(heard: Audio, bends: Audio, place: int, size: int) -> float:
-    """The sharpest bend of a stretch, over its level."""
-    level = np.sqrt(np.mean(np.square(heard[place : place + size], dtype=np.float64))) + 1e-4
-    return float(bends[place : place + size].max() / level)
 
 
 def overload(server: JackServer, times: int, folder: Path) -> dict[str, Any]:
@@ -412,18 +314,21 @@ def overload(server: JackServer, times: int, folder: Path) -> dict[str, Any]:
 
 
 def flood(server: JackServer, seconds: float, folder: Path) -> dict[str, Any]:
-    """10,000 messages a second, then packets that are none, pinged all the while."""
-    with on_stage(server, 3 * seconds + 30, folder) as stage:
+    """Every kind of flood between quiet stretches, a client asking all the while."""
+    kinds = ["quiet", "mixed", "quiet again", *[k for k in EVERY_KIND if k != "mixed"], "after"]
+    lengths = {
+        kind: seconds if kind in ("quiet", "mixed", "after") else seconds / 3 for kind in kinds
+    }
+    with on_stage(server, sum(lengths.values()) + 5 * len(kinds) + 30, folder) as stage:
         client = Client(stage.port)
+        client.send("/umt/subscribe")
         time.sleep(5)
-        phases = {}
-        for name, rate in (("quiet", 0), ("flood", 10_000), ("after", 0)):
-            before = stage.performer.xruns
-            phases[name] = attacked(client, stage.port, seconds, rate)
-            phases[name]["server_xruns"] = stage.performer.xruns - before
+        phases = {kind: attacked(stage, client, lengths[kind], kind) for kind in kinds}
         client.close()
     report = json.loads(stage.report.read_text())
     course = report["course"]
+    for phase in phases.values():
+        phase |= happened(course, phase.pop("from_s"), phase.pop("to_s"))
     return {
         "phases": phases,
         "underruns": report["meter"]["underruns"],
@@ -431,53 +336,52 @@ def flood(server: JackServer, seconds: float, folder: Path) -> dict[str, Any]:
         "max_queue_ms": report["meter"]["max_queue_ms"],
         "threads": [course[2]["threads"], course[-1]["threads"]],
         "memory_mb": [course[len(course) // 4]["memory_mb"], course[-1]["memory_mb"]],
+        "realtime_priority": report["realtime_priority"],
         "machine": report["machine"],
         "umt": report["umt"],
     }
 
 
-def attacked(client: Client, port: int, seconds: float, rate: int) -> dict[str, float]:
-    """Ping twice a second for a while, with so many other packets a second beside it."""
-    ended = threading.Event()
-    sent = 0
-
-    def attack() -> None:
-        nonlocal sent
-        rng = np.random.default_rng(0)
-        good = [packet("/umt/mix", 1.0), packet("/umt/temperature", 1.0), packet("/umt/nothing")]
-        bad = [
-            rng.bytes(64),
-            b"#bundle\0" + bytes(7) + b"\1\xff\xff\xff\xff",
-            b"/umt/{mix}\0\0,f\0\0",
-        ]
-        far = b"#bundle\0" + b"\xff" * 8 + len(good[0]).to_bytes(4, "big") + good[0]
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as attacker:
-            attacker.connect(("127.0.0.1", port))
-            began = time.monotonic()
-            while not ended.is_set():
-                due = int((time.monotonic() - began) * rate)
-                for n in range(sent, due):
-                    datagram = (*good, *bad, far)[n % 7]
-                    with suppress(ConnectionError):
-                        attacker.send(datagram)
-                sent = max(sent, due)
-                time.sleep(0.002)
-
-    thread = threading.Thread(target=attack, daemon=True)
-    if rate:
-        thread.start()
-    pongs, until = [], time.monotonic() + seconds
-    while time.monotonic() < until:
-        pongs.append(client.pong_s() * 1e3)
-        time.sleep(0.5)
-    ended.set()
-    if rate:
-        thread.join()
+def attacked(stage: Stage, client: Client, seconds: float, kind: str) -> dict[str, Any]:
+    """A client's pings and settings for a while, beside a flood if the kind is one of them."""
+    rate = FLOOD_RATE if kind in EVERY_KIND else 0
+    xruns, drops = stage.performer.xruns, kernel_drops(stage.port)
+    with flooding(stage.port, kind, rate) if rate else nullcontext() as under_way:
+        began, pongs, news = time.monotonic(), [], []
+        while time.monotonic() < began + seconds:
+            # Too little to be heard, and another value each time.
+            set_at = client.send("/umt/gain/out", -0.001 * (len(pongs) % 100 + 1))
+            pongs.append(client.pong_s())
+            news.append(client.told_s(set_at, ("/umt/state", "gain/out")))
+            time.sleep(_BETWEEN_PINGS_S)
+        ended = time.monotonic()
+    time.sleep(0.5)
     return {
-        "messages_per_s": sent / seconds,
-        "pong_p50_ms": float(np.median(pongs)),
-        "pong_max_ms": float(np.max(pongs)),
+        "messages_per_s": 0.0 if under_way is None else under_way.rate,
+        "pings": times_ms(pongs),
+        "settings": times_ms(news),
+        "dropped_by_the_kernel": kernel_drops(stage.port) - drops,
+        "server_xruns": stage.performer.xruns - xruns,
+        "from_s": began - stage.began,
+        "to_s": ended - stage.began,
     }
+
+
+def times_ms(answers: list[float | None]) -> dict[str, float]:
+    """How long answers took, and how many never came."""
+    times = [answer * 1e3 for answer in answers if answer is not None]
+    p50, p99, longest = np.quantile(times, [0.5, 0.99, 1.0]) if times else [float("nan")] * 3
+    unanswered = len(answers) - len(times)
+    return {
+        "asked": len(answers), "unanswered": unanswered, "p50": p50, "p99": p99, "max": longest,
+    }  # fmt: skip
+
+
+def happened(course: list[dict[str, Any]], from_s: float, to_s: float) -> dict[str, Any]:
+    """What the engine counted in a stretch of the session, to a second or so."""
+    rows = [row for row in course if from_s - 1.0 <= row["at_s"] <= to_s + 1.0]
+    counts = {name: rows[-1][name] - rows[0][name] for name in ("underruns", "misses", "xruns")}
+    return {**counts, "max_queue_ms": max(row["queue_ms"] for row in rows)}
 
 
 def main() -> None:

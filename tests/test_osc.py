@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import shutil
 import socket
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,25 +25,15 @@ from pythonosc.osc_message_builder import OscMessageBuilder
 from pythonosc.udp_client import SimpleUDPClient
 
 from bridge.osc import OscServer, OscSettings
-from bridge.oscpackets import MalformedPacket, Message, messages_of, packet_of, raw_address
+from bridge.oscpackets import MalformedPacket, Message, messages_of, packet_of
 from model.bundle import Bundle
 from model.errors import ConfigError, UmtError
 from realtime.controls import SETTINGS_BY_PATH, Controls, Mailbox
+from realtime.meter import Meter
 from tests.osc_client import WAIT_S, Sender, packet
+from tests.osc_flood import GOOD, MALFORMED, bundle_of, nested, typed
 
 pytestmark = pytest.mark.alone
-
-
-def typed(address: str, tags: str, payload: bytes = b"") -> bytes:
-    def padded(text: bytes) -> bytes:
-        return text + b"\0" * (4 - len(text) % 4)
-
-    return padded(address.encode()) + padded(tags.encode()) + payload
-
-
-def bundle_of(*contents: bytes, time_tag: int = 1) -> bytes:
-    parts = [struct.pack(">i", len(content)) + content for content in contents]
-    return b"#bundle\0" + struct.pack(">Q", time_tag) + b"".join(parts)
 
 
 def drain(waiting: socket.socket) -> None:
@@ -315,57 +307,11 @@ def test_get_in_a_bundle_sees_what_stands_before_it(sender: Sender) -> None:
     assert sender.heard() == ("/umt/state", "mix", 0.5)
 
 
-GOOD = packet("/umt/mix", 0.5)
-FLOAT = struct.pack(">f", 0.5)
-MALFORMED = {
-    "empty": b"",
-    "one byte": b"/",
-    "no terminator": b"/umt/mix",
-    "noise": bytes(range(200, 256)),
-    "type tags without a comma": b"/umt/mix\0\0\0\0f\0\0\0" + FLOAT,
-    "type tags without end": b"/umt/mix\0\0\0\0,fff",
-    "argument missing": typed("/umt/mix", ",f"),
-    "argument cut off": typed("/umt/mix", ",f", FLOAT[:2]),
-    "text without end": typed("/umt/domain", ",s", b"abcd"),
-    "text that is not UTF-8": typed("/umt/domain", ",s", b"\xff\xfe\xfd\0"),
-    "address that is not UTF-8": b"/\xff\xfe\0,\0\0\0",
-    "blob of negative size": typed("/umt/mix", ",b", b"\xff\xff\xff\xff"),
-    "blob of huge size": typed("/umt/mix", ",b", b"\x7f\xff\xff\xff"),
-    "unknown type shifting the rest": typed("/umt/mix", ",qf", bytes(8) + FLOAT),
-    "array not closed": typed("/umt/mix", ",[f", FLOAT),
-    "array not opened": typed("/umt/mix", ",f]", FLOAT),
-    "message too long": typed("/umt/ping", ",b", struct.pack(">i", 5000) + bytes(5000)),
-    "bundle without a time": b"#bundle\0",
-    "bundle with half a time": b"#bundle\0\0\0\0\0",
-    "bundle element of negative size": bundle_of() + struct.pack(">i", -4),
-    "bundle element stepping back": bundle_of() + struct.pack(">i", -8),
-    "bundle element of no size": bundle_of() + bytes(4),
-    "bundle element too long": bundle_of() + struct.pack(">i", 64) + GOOD,
-    "bundle that ends in a size": bundle_of(GOOD) + b"\0\0",
-    "bundle of noise": bundle_of(b"abcd"),
-    "good message beside a bad one": bundle_of(GOOD, b"abcd"),
-    "bundle of too many messages": bundle_of(*[GOOD] * 65),
-    "pattern *": packet("/umt/*", 1),
-    "pattern ?": packet("/umt/mi?", 1),
-    "pattern []": packet("/umt/[m]ix", 1),
-    "pattern {}": packet("/umt/{mix,domain}", 1),
-    "pattern that takes exponential time": packet("/umt/**/***/" + 24 * "*", 1),
-}
-
-
-def nested(levels: int) -> bytes:
-    content = GOOD
-    for _ in range(levels):
-        content = bundle_of(content)
-    return content
-
-
-@pytest.mark.parametrize("name", [*MALFORMED, "nested 9 deep", "nested 1,200 deep"])
+@pytest.mark.parametrize("name", MALFORMED)
 def test_a_malformed_packet_is_counted_and_dropped(
     server: OscServer, sender: Sender, mailbox: Mailbox, name: str
 ) -> None:
-    deep = {"nested 9 deep": nested(9), "nested 1,200 deep": nested(1200)}
-    sender.send((MALFORMED | deep)[name])
+    sender.send(MALFORMED[name])
     sender.sync()
     assert server.counts.malformed == 1
     assert mailbox.latest == Controls()
@@ -445,66 +391,6 @@ def test_a_python_osc_client_steers(server: OscServer, sender: Sender, mailbox: 
     assert mailbox.latest == Controls(domain=2, mix=0.5)
 
 
-FLOOD = """
-import socket, struct, sys
-sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-sender.connect(("127.0.0.1", int(sys.argv[1])))
-for number in range(20_000):
-    sender.send(b"/umt/mix\\0\\0\\0\\0,f\\0\\0" + struct.pack(">f", number / 20_000))
-"""
-
-
-def test_a_flood_is_absorbed_newest_first(
-    server: OscServer, sender: Sender, mailbox: Mailbox
-) -> None:
-    threads = threading.active_count()
-    sender.socket.settimeout(0.3)
-    cpu = time.process_time()
-    flood = subprocess.Popen([sys.executable, "-c", FLOOD, str(server.port)])
-    waits = []
-    while flood.poll() is None:
-        began = time.monotonic()
-        try:
-            sender.ask("/umt/ping", "through the flood")
-        except TimeoutError:
-            # A ping may be among what a flood drops; the server must not be.
-            continue
-        waits.append(time.monotonic() - began)
-        assert threading.active_count() == threads
-    assert flood.returncode == 0
-    time.sleep(0.1)
-    sender.socket.settimeout(WAIT_S)
-    drain(sender.socket)
-    sender.send(packet("/umt/mix", 0.125))
-    sender.sync()
-    assert mailbox.latest.mix == 0.125
-    assert time.process_time() - cpu < 2.0
-    assert waits
-
-
-def test_a_flood_costs_a_bounded_number_of_changes(mailbox: Mailbox, tiny_bundle: Bundle) -> None:
-    """Everything waits in the socket at once, as if the server had slept through the flood."""
-    idle = OscServer(tiny_bundle, mailbox, OscSettings(port=0))
-    sender = Sender(idle)
-    for number in range(100):
-        sender.send(packet("/umt/mix", number / 100))
-        sender.send(packet("/umt/ping", number))
-    kept = idle._bounded(idle._drained())
-    carried = [datagram for datagram, _ in kept]
-    idle.close()
-    sender.socket.close()
-    assert len(carried) <= 32
-    mixes = [m for datagram in carried for m in messages_of(datagram) if m.address == "/umt/mix"]
-    assert [message.arguments for message in mixes] == [pytest.approx((0.99,))]
-    assert carried[-1] == packet("/umt/ping", 99)
-    assert idle.counts.superseded == 200 - len(carried)
-
-
-def test_noise_in_a_flood_does_not_pass_for_a_newer_value() -> None:
-    assert raw_address(b"/umt/mixx") == b"/umt/mixx"
-    assert raw_address(packet("/umt/mix", 0.5)) == b"/umt/mix"
-
-
 def test_a_socket_that_goes_on_failing_does_not_hold_the_thread(
     tiny_bundle: Bundle, mailbox: Mailbox
 ) -> None:
@@ -516,7 +402,7 @@ def test_a_socket_that_goes_on_failing_does_not_hold_the_thread(
     idle.close()
     idle._socket = Failing()  # type: ignore[assignment]
     assert idle._drained() == []
-    assert idle.counts.unanswered == 1
+    assert idle.counts.unanswered
 
 
 def test_an_answer_that_nobody_takes_is_counted_and_no_fault(
@@ -626,3 +512,23 @@ def test_the_addresses_are_these_and_no_others(server: OscServer) -> None:
     }  # fmt: skip
     asked = {"/umt/get", "/umt/ping", "/umt/subscribe", "/umt/unsubscribe", "/umt/panic"}
     assert set(server.addresses.handlers) == controls | asked
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="real-time policies are Linux's")
+@pytest.mark.parametrize("granted", [True, False])
+def test_it_takes_the_least_priority_once_the_engine_has_some(
+    server: OscServer, sender: Sender, granted: bool
+) -> None:
+    thread = server._thread.native_id
+    assert thread is not None
+    before = os.sched_getscheduler(thread)
+    engine: Any = SimpleNamespace(meter=Meter(0.005), realtime_granted=None)
+    server.follow(engine)
+    sender.sync()
+    assert os.sched_getscheduler(thread) == before
+    engine.realtime_granted = granted
+    sender.sync()
+    sender.sync()
+    if granted and os.sched_getscheduler(thread) == before:
+        pytest.skip("this system grants no real-time priority")
+    assert os.sched_getparam(thread).sched_priority == (1 if granted else 0)

@@ -11,7 +11,7 @@ import pytest
 from pythonosc.osc_message import OscMessage
 
 from bridge.osc import OscServer
-from bridge.subscribers import MOST_SUBSCRIBERS, Subscribers
+from bridge.subscribers import KEEPS_PLACE_S, MOST_SUBSCRIBERS, Subscribers
 from model.errors import ConfigError
 from realtime.controls import SETTINGS_BY_PATH, Mailbox
 from realtime.meter import Meter
@@ -157,14 +157,38 @@ def test_who_was_not_subscribed_is_told_so(sender: Sender) -> None:
     assert answer == ("/umt/error", "/umt/unsubscribe", "was not subscribed")
 
 
-def test_one_subscriber_too_many_takes_the_place_of_the_oldest() -> None:
-    subscribers = Subscribers()
-    for port in range(1, MOST_SUBSCRIBERS + 2):
+def test_one_subscriber_too_many_takes_the_place_of_the_one_silent_longest() -> None:
+    now = [0.0]
+    subscribers = Subscribers(lambda: now[0])
+    for port in range(1, MOST_SUBSCRIBERS + 1):
         subscribers.subscribe((HERE, port), None)
+        now[0] += 1.0
+    subscribers.hear((HERE, 1))
+    now[0] += KEEPS_PLACE_S
+    subscribers.subscribe((HERE, 99), None)
     assert len(subscribers) == MOST_SUBSCRIBERS
     with pytest.raises(ConfigError, match="was not subscribed"):
-        subscribers.unsubscribe((HERE, 1), None)
-    subscribers.unsubscribe((HERE, 2), None)
+        subscribers.unsubscribe((HERE, 2), None)
+    subscribers.unsubscribe((HERE, 1), None)
+
+
+def test_a_crowd_of_subscribers_takes_nobody_s_place_who_still_speaks() -> None:
+    now = [0.0]
+    subscribers = Subscribers(lambda: now[0])
+    subscribers.subscribe((HERE, 1), 7)
+    refused = 0
+    for port in range(1000, 4000):
+        now[0] += 0.01
+        subscribers.hear((HERE, 1))
+        try:
+            subscribers.subscribe((HERE, port), None)
+        except ConfigError:
+            refused += 1
+    assert len(subscribers) == MOST_SUBSCRIBERS
+    assert refused > 2900
+    with pytest.raises(ConfigError, match="there are 16 subscribers.*try again in 10 s"):
+        subscribers.subscribe((HERE, 9), None)
+    assert subscribers.hear((HERE, 1)) == (HERE, 7)
 
 
 def test_subscribing_again_tells_everything_again_and_counts_once() -> None:
