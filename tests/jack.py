@@ -74,6 +74,15 @@ def jack_server(folder: Path, period: int = PERIOD) -> Iterator[JackServer]:
             end(server.process)
 
 
+@contextmanager
+def joined_server(folder: Path) -> Iterator[JackServer]:
+    """``jack_server``, which clients in this process find too."""
+    with pytest.MonkeyPatch.context() as environment, jack_server(folder) as running:
+        for name, value in running.environment.items():
+            environment.setenv(name, value)
+        yield running
+
+
 def _started(
     command: list[str], name: str, environment: dict[str, str], log: Path
 ) -> subprocess.Popen[bytes]:

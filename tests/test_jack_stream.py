@@ -17,7 +17,7 @@ from model.errors import AudioDeviceError
 from realtime.backends import open_backend
 from realtime.chain import Chain
 from realtime.engine import Engine
-from tests.jack import PERIOD, RATE, JackServer, Performer, jack_server, wait_until
+from tests.jack import PERIOD, RATE, JackServer, Performer, joined_server, wait_until
 
 pytestmark = pytest.mark.alone
 
@@ -26,12 +26,7 @@ Audio = NDArray[np.float32]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JackServer]:
-    with (
-        pytest.MonkeyPatch.context() as environment,
-        jack_server(tmp_path_factory.mktemp("jack")) as running,
-    ):
-        for name, value in running.environment.items():
-            environment.setenv(name, value)
+    with joined_server(tmp_path_factory.mktemp("jack")) as running:
         yield running
 
 

@@ -18,7 +18,16 @@ import soundfile
 from model.bundle import Bundle, save_bundle
 from model.config import LEVELS, SILENCE
 from tests.command_line import Said, start_umt, umt
-from tests.jack import PERIOD, RATE, JackServer, Performer, end, jack_server, wait_until
+from tests.jack import (
+    PERIOD,
+    RATE,
+    JackServer,
+    Performer,
+    end,
+    jack_server,
+    joined_server,
+    wait_until,
+)
 from tests.live_session import Session, distances, play_session
 
 SECONDS = 6.0
@@ -44,12 +53,7 @@ def bundle_path(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JackServer]:
-    with (
-        pytest.MonkeyPatch.context() as environment,
-        jack_server(tmp_path_factory.mktemp("jack")) as running,
-    ):
-        for name, value in running.environment.items():
-            environment.setenv(name, value)
+    with joined_server(tmp_path_factory.mktemp("jack")) as running:
         yield running
 
 

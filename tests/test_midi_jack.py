@@ -16,7 +16,7 @@ from pythonosc.osc_message import OscMessage
 from bridge.midi_map import DEFAULT_MAP, Knob, MidiMap, read_map
 from model.bundle import Bundle, save_bundle
 from tests.command_line import start_umt
-from tests.jack import JackServer, Performer, end, jack_server, wait_until
+from tests.jack import JackServer, Performer, end, joined_server, wait_until
 from tests.osc_client import packet
 
 pytestmark = pytest.mark.alone
@@ -29,12 +29,7 @@ if rtmidi.API_UNIX_JACK not in rtmidi.get_compiled_api():
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JackServer]:
-    with (
-        pytest.MonkeyPatch.context() as environment,
-        jack_server(tmp_path_factory.mktemp("jack")) as running,
-    ):
-        for name, value in running.environment.items():
-            environment.setenv(name, value)
+    with joined_server(tmp_path_factory.mktemp("jack")) as running:
         yield running
 
 

@@ -151,6 +151,8 @@ def live(
 
     if midi is None and midi_map is not None:
         raise UsageError("--midi-map needs --midi, the port; see umt devices")
+    if late not in LATE:
+        raise UsageError(f"--late takes one of {', '.join(LATE)}, got {late!r}")
     chosen = None if cpus is None else _cpus(cpus)
     steering = midi_settings(midi, midi_map)
     loaded = load_bundle(bundle)
@@ -167,8 +169,6 @@ def live(
             f"warning: whoever reaches {osc.host}:{osc.port} can steer umt; "
             "--osc-allow ADDRESS says who may"
         )
-    if late not in LATE:
-        raise UsageError(f"--late takes one of {', '.join(LATE)}, got {late!r}")
     settings = LiveSettings(
         open_stream, controls, osc, record, json_path, late, priority, chosen, steering
     )
