@@ -94,7 +94,8 @@ class JackStream:
     @property
     def title(self) -> str:
         """What is played through, for people."""
-        return "JACK's umt:input -> umt:output_1 and 2"
+        own = self._client.name
+        return f"JACK's {own}:input -> {own}:output_1 and 2"
 
     @property
     def replaceable(self) -> bool:
@@ -197,7 +198,7 @@ class JackStream:
             if name == NOWHERE:
                 continue
             there = self._ports(name, captures)
-            if insist and name is not None and not there:
+            if insist and not there:
                 raise self._no_such(name, captures)
             seen, self._seen[captures] = self._seen[captures], {port.name for port in there}
             own = [self._input] if captures else self._outputs
@@ -224,13 +225,14 @@ class JackStream:
         exact = [port for port in ports if port.name == name]
         return exact or [port for port in ports if port.name.split(":")[0] == name]
 
-    def _no_such(self, name: str, captures: bool) -> AudioDeviceError:
+    def _no_such(self, name: str | None, captures: bool) -> AudioDeviceError:
+        sought = "of a sound card" if name is None else f"or client {name!r}"
         own = self._client.name
         ports = self._client.get_ports(
             is_audio=True, **({"is_output": True} if captures else {"is_input": True})
         )
         listed = ", ".join(repr(port.name) for port in ports if not port.name.startswith(f"{own}:"))
         return AudioDeviceError(
-            f"no JACK {'output' if captures else 'input'} port or client {name!r}; "
-            f"there are {listed or 'none'}; {NOWHERE!r} connects nothing"
+            f"no JACK {'output' if captures else 'input'} port {sought}; there are "
+            f"{listed or 'none'}; choose with {'--in' if captures else '--out'}, or {NOWHERE!r}"
         )

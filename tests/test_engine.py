@@ -500,6 +500,17 @@ def test_the_engine_thread_takes_its_place_below_the_callback() -> None:
     assert seen[2] == ThreadPriority(True, 20)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="real-time policies are Linux's")
+def test_priority_that_is_refused_says_what_would_allow_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    granted, reason = raise_below(ThreadPriority(True, 60))
+    assert not granted
+    assert reason.startswith("refused: Operation not permitted; an rtprio limit for your user")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="pinning is Linux's")
 def test_threads_that_compute_keep_to_the_cpus_they_are_given(tiny_bundle: Bundle) -> None:
     every, chosen = usable_cpus(), frozenset({max(usable_cpus())})

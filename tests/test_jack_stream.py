@@ -138,6 +138,25 @@ def test_a_server_that_goes_while_it_is_joined_is_an_error_to_wait_for(
         assert stream._client.name == "umt"
 
 
+def test_a_server_without_a_sound_card_says_so(
+    jack: Any, performer: Performer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get_ports = jack.Client.get_ports
+
+    def without_hardware(*given: Any, is_physical: bool = False, **way: Any) -> Any:
+        return [] if is_physical else get_ports(*given, **way)
+
+    monkeypatch.setattr(jack.Client, "get_ports", without_hardware)
+    with pytest.raises(AudioDeviceError, match="port of a sound card.*'performer:.*--in, or 'none"):
+        JackStream(None, None)
+
+
+def test_two_on_one_server_have_names_of_their_own(jack: Any) -> None:
+    with opened(NOWHERE, NOWHERE) as first, opened(NOWHERE, NOWHERE) as second:
+        assert first.title == "JACK's umt:input -> umt:output_1 and 2"
+        assert second.title == "JACK's umt-01:input -> umt-01:output_1 and 2"
+
+
 class Notes:
     """Stands for a recorder."""
 
