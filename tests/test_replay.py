@@ -95,6 +95,43 @@ def test_a_live_session_with_everything_in_it(
         assert (replayed(tiny_bundle, backend, other, take.heard) != take.played).any()
 
 
+@pytest.mark.parametrize("run", range(4))
+def test_whatever_is_turned_and_whenever_can_be_played_again(
+    tiny_bundle: Bundle, backend: Backend, run: int
+) -> None:
+    """Switches during switches, panic in a crossfade, blends that come and go with them, ..."""
+    blocks, rng = 400, np.random.default_rng(run)
+    take = Take(tiny_bundle, backend, blocks, seed=run, late=LATE[run % len(LATE)])
+    turns: dict[str, Any] = {
+        "domain": lambda: int(rng.integers(3)),
+        "blend_domain": lambda: int(rng.integers(3)),
+        "blend": lambda: float(rng.choice([0.0, 0.3, 1.0])),
+        "mix": lambda: float(rng.choice([0.0, 0.5, 1.0])),
+        "bypass": lambda: bool(rng.integers(2)),
+        "freeze": lambda: bool(rng.integers(2)),
+        "latent_smooth": lambda: float(rng.choice([0.0, 0.2])),
+        "latent_noise": lambda: float(rng.choice([0.0, 0.5])),
+        "seed": lambda: int(rng.integers(2**62)),
+        "temperature": lambda: float(rng.uniform(0.05, 2.0)),
+        "gain_in": lambda: float(rng.uniform(-60.0, 24.0)),
+    }
+    with take.engine as engine:
+        for block in range(blocks):
+            for _ in range(rng.poisson(0.3)):
+                if rng.random() < 0.1:
+                    take.mailbox.panic()
+                    continue
+                names = rng.choice(list(turns), rng.integers(1, 4), replace=False)
+                take.mailbox.replace(**{name: turns[name]() for name in names})
+            take.exchange()
+            while block % 60 < 55 and engine._captured.backlog > BLOCK:
+                time.sleep(0.0002)
+        assert engine.failure is None
+    assert np.abs(take.played).max() <= 1.0
+    again = replayed(tiny_bundle, backend, Session.of(take.rows), take.heard)
+    np.testing.assert_array_equal(again.view(np.uint32), take.played.view(np.uint32))
+
+
 def test_a_journal_that_does_not_begin_with_its_session_is_refused() -> None:
     with pytest.raises(ConfigError, match="not tell a session from its start"):
         Session.of([{"what": "gap", "frame": 0, "missing": 3}])
