@@ -328,6 +328,8 @@ class Engine:
     def _take_place_below(self, callback: ThreadPriority) -> None:
         if self._priority:
             granted, self.realtime_reason = raise_below(callback)
+            if granted:
+                self.chain.hurry()
             self.realtime_granted = granted
         else:
             self.realtime_reason = "not asked for"

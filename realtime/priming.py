@@ -15,6 +15,7 @@ import numpy as np
 
 from model.config import SILENCE, ModelConfig
 from model.interface import Codes, Decoder, Latents
+from realtime.priority import raise_least
 
 # Hops a helper thread may fall behind before its work is thrown away and begun again.
 _SLACK_HOPS = 64
@@ -107,6 +108,7 @@ class Primer:
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[PrimingJob | None] = SimpleQueue()
+        self._is_to_hurry = False
         self._thread = threading.Thread(target=self._run, name="umt-primer", daemon=True)
         self._thread.start()
 
@@ -115,6 +117,14 @@ class Primer:
         job.resting = False
         self._jobs.put(job)
 
+    def hurry(self) -> None:
+        """From the next job on, come before all that is not real-time, for as long as it lasts.
+
+        An ordinary thread that has to wait for others would make switches late, and the audio
+        callback, too, if it waits with the interpreter's lock in its hand.
+        """
+        self._is_to_hurry = True
+
     def close(self, timeout_s: float = 2.0) -> None:
         """End the thread after the job at hand."""
         self._jobs.put(None)
@@ -122,6 +132,9 @@ class Primer:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
+            if self._is_to_hurry:
+                self._is_to_hurry = False
+                raise_least()
             try:
                 job.catch_up()
             except BaseException as error:

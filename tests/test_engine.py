@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -498,6 +498,33 @@ def test_the_engine_thread_takes_its_place_below_the_callback() -> None:
     assert seen[0] == ThreadPriority(True, 30)
     assert seen[1] == (True, "SCHED_FIFO 20, below the callback's 30")
     assert seen[2] == ThreadPriority(True, 20)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="real-time policies are Linux's")
+def test_the_helper_thread_comes_last_of_what_is_real_time() -> None:
+    """And before all that is not: or a busy machine would make switches late."""
+    config = echo_config()
+    backend = echo_backend(config)
+    engine = Engine(echo_bundle(config), backend, 48000, 64, mailbox=Mailbox(domains=2))
+    seen: list[ThreadPriority] = []
+    backend.decoders[1].prime = lambda *_: seen.append(own_priority())  # type: ignore[method-assign]
+
+    def callback() -> None:
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(30))
+        while not seen:
+            exchange_once(engine)
+            if engine.realtime_granted is not None:
+                engine.mailbox.replace(domain=1)
+            time.sleep(0.001)
+
+    with running(engine, threaded=True):
+        caller = threading.Thread(target=callback)
+        caller.start()
+        caller.join(20)
+    if not engine.realtime_granted:
+        pytest.skip("this system grants no real-time priority")
+    assert seen[0] == ThreadPriority(True, 1)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="real-time policies are Linux's")
