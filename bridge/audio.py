@@ -62,7 +62,8 @@ class AudioStream(Protocol):
 
 
 _PROBE_CALLBACKS = 8
-_PROBE_S = 2.0
+# A sink without hardware may sleep for two seconds when somebody new asks it to hurry.
+_PROBE_S = 4.0
 _DEAD_AFTER_S = 1.0
 # A process that was suspended has seen no callback for long, but has not looked often either.
 _DEAD_AFTER_LOOKS = 5
