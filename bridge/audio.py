@@ -62,7 +62,8 @@ class AudioStream(Protocol):
 
 
 _PROBE_CALLBACKS = 8
-_PROBE_S = 2.0
+# A sink without hardware may sleep for two seconds when somebody new asks it to hurry.
+_PROBE_S = 4.0
 _MOST_CHANNELS = 2
 
 

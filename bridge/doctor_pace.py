@@ -16,9 +16,12 @@ from realtime.pace import Pace, measure_pace
 PROFILES = ("tiny", "live", "paper")
 THREADS = (1, 2)
 AREA = "real time"
+# Of two threads on free cores, in a hop of the smallest network.
+_HANDOVER_MS = 0.5
+_BUSY = "two threads wait for one another, as other programs take their cores"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trial:
     """A network on a number of threads, ready to be timed."""
 
@@ -49,10 +52,12 @@ def bundle_finding(path: Path | None) -> tuple[Finding, Bundle | None]:
 
 
 def trials(bundle: Bundle | None) -> list[Trial]:
-    """The bundle, if there is one, and each profile with random weights; kernels are compiled."""
+    """Each profile with random weights, and the bundle if there is one; kernels are compiled."""
+    for threads in THREADS:
+        warm_up(open_backend(DEFAULT_BACKEND, random_bundle("tiny", domains=("a",)), threads))
     networks = [(f"profile {name}", random_bundle(name, domains=("a",))) for name in PROFILES]
     if bundle is not None:
-        networks.insert(0, ("this bundle", bundle))
+        networks.append(("this bundle", bundle))
     return [
         Trial(name, threads, network, _backend(network, threads), network is bundle)
         for name, network in networks
@@ -64,22 +69,17 @@ def pace_findings(
     prepared: list[Trial], seconds: float, advance: Callable[[str], None]
 ) -> list[Finding]:
     """A row for each. seconds: of all together.  advance: told what is measured next."""
-    paces: list[Pace | None] = []
-    for trial in prepared:
-        advance(trial.name)
-        paces.append(
-            None
-            if isinstance(trial.backend, str)
-            else measure_pace(trial.bundle, trial.backend, seconds / len(prepared))
-        )
-    rows = []
-    for trial, pace in zip(prepared, paces, strict=True):
-        same = {
-            other.threads: its
-            for other, its in zip(prepared, paces, strict=True)
-            if other.bundle is trial.bundle and its is not None
-        }
-        rows.append(_finding(trial, pace, same))
+    rows: list[Finding] = []
+    hindered = False
+    for network in dict.fromkeys(trial.network for trial in prepared):
+        paces: dict[Trial, Pace | str] = {}
+        for trial in prepared:
+            if trial.network == network:
+                advance(trial.name)
+                paces[trial] = _pace(trial, seconds / len(prepared), hindered)
+        measured = {t.threads: pace for t, pace in paces.items() if isinstance(pace, Pace)}
+        rows += [_finding(trial, pace, measured) for trial, pace in paces.items()]
+        hindered = hindered or _hindered(measured)
     return rows
 
 
@@ -87,20 +87,40 @@ def _backend(network: Bundle, threads: int) -> Backend | str:
     if threads > available_cores():
         return f"needs {threads} cores"
     try:
-        backend = open_backend(DEFAULT_BACKEND, network, threads)
+        return open_backend(DEFAULT_BACKEND, network, threads)
     except ConfigError as error:
         return str(error)
-    warm_up(backend)
-    return backend
 
 
-def _finding(trial: Trial, pace: Pace | None, same: dict[int, Pace]) -> Finding:
-    """same: of this network, by number of threads."""
-    if pace is None:
-        return Finding(AREA, trial.name, "ok", f"not measured: {trial.backend}")
+def _pace(trial: Trial, seconds: float, hindered: bool) -> Pace | str:
+    if isinstance(trial.backend, str):
+        return trial.backend
+    if hindered and trial.threads > 1:
+        return _BUSY
+    return measure_pace(trial.bundle, trial.backend, seconds)
+
+
+def _hindered(measured: dict[int, Pace]) -> bool:
+    """Whether two threads wait for one another, as they do where others want their cores.
+
+    A large network would then take minutes to measure: two threads hand over in each of its layers.
+    """
+    if measured.keys() < {*THREADS}:
+        return False
+    one, two = (measured[threads].p50_ms for threads in THREADS)
+    return two > 2.0 * one + _HANDOVER_MS
+
+
+def _finding(trial: Trial, pace: Pace | str, same: dict[int, Pace]) -> Finding:
+    """same: what was measured of this network, by number of threads."""
+    if isinstance(pace, str):
+        busy = pace == _BUSY
+        remedy = "end other programs, or umt live --threads 1" if busy else ""
+        verdict: Verdict = "warn" if busy else "ok"
+        return Finding(AREA, trial.name, verdict, f"not measured: {pace}", remedy)
     times = f"a hop of {pace.hop_ms:g} ms takes {pace.p50_ms:.2f}, p99 {pace.p99_ms:.2f} ms"
     share = f"with {100 * pace.core_share:.0f} % of a core"
-    verdict: Verdict = "warn"
+    verdict = "warn"
     remedy = "a faster machine, or a smaller network: the profile live"
     if pace.steady:
         verdict, words, remedy = "ok", f"runs in real time {share}", ""
