@@ -136,10 +136,10 @@ def test_who_goes_on_speaking_stays_known_and_others_are_forgotten() -> None:
     now = [0.0]
     admission = Admission(NEWEST, lambda: now[0])
     admission.admit([(packet("/umt/ping"), QUIET)])
-    for turn in range(400):
-        now[0] += 0.5
-        admission.admit(crowd(40, first=40 * turn % 60000))
-        if turn % 10 == 0:
+    for turn in range(1000):
+        now[0] += 0.1
+        admission.admit(crowd(40, first=40 * turn))
+        if turn % 70 == 0:
             admission.admit([(packet("/umt/ping"), QUIET)])
         assert len(admission._heard) + len(admission._known) <= 2050
     asked = [(packet("/umt/ping", n), QUIET) for n in range(3)]
