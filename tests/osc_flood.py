@@ -40,6 +40,7 @@ def bundle_of(*contents: bytes, time_tag: int = 1) -> bytes:
 
 FLOAT = struct.pack(">f", 0.5)
 GOOD = typed("/umt/mix", ",f", FLOAT)
+_BLOB = struct.pack(">i", 200) + bytes(200)
 
 
 def nested(levels: int) -> bytes:
@@ -80,6 +81,7 @@ MALFORMED = {
     "bundle of noise": bundle_of(b"abcd"),
     "good message beside a bad one": bundle_of(GOOD, b"abcd"),
     "bundle of too many messages": bundle_of(*[GOOD] * 65),
+    "bundle too long": bundle_of(*[typed("/umt/ping", ",b", _BLOB)] * 60),
     "bundle of bundles of nothing": bundle_of(*[bundle_of()] * 400) + b"\0",
     "nested 9 deep": nested(9),
     "nested 1,200 deep": nested(1200),

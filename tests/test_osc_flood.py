@@ -12,7 +12,7 @@ import pytest
 
 from bridge.admission import Admission, Datagram
 from bridge.osc import OscServer, OscSettings
-from bridge.oscpackets import messages_of
+from bridge.oscpackets import MOST_PACKET, looks_like_osc, messages_of
 from model.bundle import Bundle
 from realtime.controls import Controls, Mailbox
 from tests.jack import wait_until
@@ -136,10 +136,11 @@ def test_who_goes_on_speaking_stays_known_and_others_are_forgotten() -> None:
     now = [0.0]
     admission = Admission(NEWEST, lambda: now[0])
     admission.admit([(packet("/umt/ping"), QUIET)])
-    for turn in range(400):
-        now[0] += 0.5
-        admission.admit(crowd(40, first=40 * turn % 60000))
-        if turn % 10 == 0:
+    for turn in range(1000):
+        now[0] += 0.1
+        admission.admit(crowd(40, first=40 * turn))
+        # When newcomers have long taken all the places there are.
+        if turn % 100 == 50:
             admission.admit([(packet("/umt/ping"), QUIET)])
         assert len(admission._heard) + len(admission._known) <= 2050
     asked = [(packet("/umt/ping", n), QUIET) for n in range(3)]
@@ -177,6 +178,11 @@ def sent(idle: OscServer, monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, 
     sent: list[tuple[bytes, Any]] = []
     monkeypatch.setattr(idle, "_send", lambda data, target: sent.append((data, target)))
     return sent
+
+
+def test_what_is_longer_than_it_may_be_is_not_read_in_part() -> None:
+    assert looks_like_osc(b"/" + bytes(MOST_PACKET - 1))
+    assert not looks_like_osc(b"/" + bytes(MOST_PACKET))
 
 
 def test_nobody_is_sent_answers_without_end(idle: OscServer, sent: list[Any]) -> None:
