@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from bridge.audio import AudioStream
 from bridge.console import note
@@ -14,6 +15,7 @@ from realtime.engine import Engine
 
 _FIRST_DELAY_S = 0.25
 _LONGEST_DELAY_S = 2.0
+_FIRST_TRIES = 3
 
 
 class SteadyStream:
@@ -25,7 +27,7 @@ class SteadyStream:
         Raises AudioDeviceError if the device refuses.
         """
         self._open_stream = open_stream
-        self.stream = self._opened(again=False)
+        self.stream = self._first()
         self._rate, self._block = self.stream.rate, self.stream.block
         self.lost_at: float | None = None
         """When the device was lost, if it is; ``monotonic`` seconds."""
@@ -74,6 +76,13 @@ class SteadyStream:
     def close(self) -> bool:
         """Stop the stream. Returns False if its driver hangs, unless that was left behind."""
         return self.stream.close() or (self.lost_at is not None and self.stream.replaceable)
+
+    def _first(self) -> AudioStream:
+        """A driver may stumble as it starts, as PulseAudio's does on a busy machine."""
+        for tried in range(_FIRST_TRIES - 1):
+            with suppress(DeviceLost):
+                return self._opened(again=tried > 0)
+        return self._opened(again=True)
 
     def _opened(self, again: bool) -> AudioStream:
         stream = self._open_stream(again)
