@@ -150,7 +150,7 @@ def fetch_library(recipes: Sequence[Recipe], data_dir: Path, report: Report) -> 
     found = {}
     for count, font in enumerate(fonts, start=1):
         report(Step("fetch", count, total, f"sound: {font.name} {font.version}"))
-        found[font] = sources.find_soundfont(font, packages)
+        found[font] = sources.find_sounds(font, packages)
     report(Step("fetch", total, total, "scores and sounds are here"))
     return Library(wheel, paths, found, synthesiser)
 

@@ -51,7 +51,7 @@ def segments_of(
     from evaluation.translation import SEGMENT_S, Segment, starts_of
     from model.config import SAMPLE_RATE
     from training.catalogue import RECIPES
-    from training.ideal import ideal_translation, is_rendered
+    from training.ideal import is_rendered, played_by, players_of
     from training.prepare import fetch_library
 
     known = [name for name in names if with_ideals and name in RECIPES]
@@ -65,7 +65,7 @@ def segments_of(
             ideals = {}
             if library is not None and is_rendered(rows[index]):
                 for target in set(known) - {name}:
-                    ideal = ideal_translation(rows[index], target, library)
+                    ideal = played_by(rows[index], library, players_of(target))
                     ideals[target] = _exactly(ideal[start : start + length], length)
             cut.append(Segment(name, audio[index][start : start + length], ideals))
             tick()
@@ -82,16 +82,18 @@ def unseen_segments(
 ) -> list[Segment]:
     """Segments of the domains' test music, played by each instrument that no domain has.
 
-    With their ideal translations. Raises DataError if no test recording comes from a score.
+    With their ideal translations: what was heard of the instrument, played by a domain's. Raises
+    DataError if no test recording comes from a score, or an instrument's sounds cannot be had.
     """
     import numpy as np
 
     from evaluation.translation import SEGMENT_S, Segment, starts_of
     from model.config import SAMPLE_RATE
     from model.errors import DataError
-    from training.catalogue import RECIPES, UNSEEN
-    from training.ideal import ideal_translation, is_rendered
+    from training.catalogue import RECIPES
+    from training.ideal import is_rendered, played_by, players_of
     from training.prepare import fetch_library
+    from training.unseen import unseen_players
 
     known = [name for name in names if any(map(is_rendered, corpus.rows(name, "test")))]
     if not known:
@@ -99,7 +101,7 @@ def unseen_segments(
     library = fetch_library([RECIPES[name] for name in known], data_dir, _quiet)
     length = round(SEGMENT_S * SAMPLE_RATE)
     cut = []
-    for number, instrument in enumerate(UNSEEN):
+    for number, (instrument, strangers) in enumerate(unseen_players(data_dir / "packages").items()):
         rng = np.random.default_rng([seed, 1, number])
         for place in range(count):
             # Each instrument begins with another domain's music.
@@ -108,14 +110,11 @@ def unseen_segments(
             scored = [i for i, row in enumerate(rows) if is_rendered(row)]
             chosen = int(rng.permutation(scored)[0])
             ((_, start),) = starts_of([audio[chosen]], 1, rng)
-            moment = slice(start, start + length)
-
-            def played(by: str, index: int = chosen, home: str = name) -> np.ndarray:
-                row, own = corpus.rows(home, "test")[index], corpus.audio(home, "test")[index]
-                return own if by == home else ideal_translation(row, by, library)
-
-            ideals = {target: _exactly(played(target)[moment], length) for target in known}
-            cut.append(Segment(instrument, _exactly(played(instrument)[moment], length), ideals))
+            heard, *ideals = (
+                _exactly(played_by(rows[chosen], library, *players)[start:][:length], length)
+                for players in [(strangers,), *((strangers, players_of(to)) for to in known)]
+            )
+            cut.append(Segment(instrument, heard, dict(zip(known, ideals, strict=True))))
             tick()
     return cut
 
