@@ -19,7 +19,7 @@ from model.bundle import (
 )
 from model.errors import BundleError
 from realtime.backends import open_backend, rest_states
-from realtime.switch import DomainPlayer
+from realtime.switch import DomainPlayer, Target
 from tests.command_line import umt
 from tests.prepared import prepared
 
@@ -79,7 +79,7 @@ def test_the_control_multiplies_a_domains_own(tiny_bundle: Bundle) -> None:
         player = DomainPlayer(
             backend.decoders, rest.decoders, rest.latent, backend.temperatures, seed=0, domain=1
         )
-        hops = [player.play(rest.latent, 1, control).copy() for _ in range(4)]
+        hops = [player.play(rest.latent, Target(1), control).copy() for _ in range(4)]
         heard.append(np.concatenate(hops))
     np.testing.assert_array_equal(heard[0], heard[1])
     assert not np.array_equal(heard[0], heard[2])

@@ -306,8 +306,8 @@ from training.run import RunLimits, train
 # A step is as long in directions where the gradient is mere rounding: keep that small.
 fused.best_dtype = lambda: torch.float32
 with joined_world() as world:
-    train(Path(sys.argv[1]), settings(batch=4, **eval(sys.argv[2])), recordings(),
-          RunLimits(save_minutes=0, preview_minutes=0), world=world)
+    trainer = train(Path(sys.argv[1]), settings(batch=4, **eval(sys.argv[2])), recordings(),
+                    RunLimits(save_minutes=0, preview_minutes=0), world=world)
 """
 
 
@@ -344,6 +344,38 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path: Path) -> None:
         assert moved > 0.1, f"{part} was not trained"
         assert apart < 0.05 * moved, f"{part} differs"
 
+
+ANOTHER_KIND_OF_MACHINE = """
+import os, torch
+if os.environ.get("RANK") == "1":
+    honest = torch.manual_seed
+    torch.manual_seed = lambda seed: honest(seed + 1)
+"""
+
+
+@pytest.mark.parametrize("start", ["nothing", "a run"])
+def test_processes_that_draw_other_first_weights_begin_with_the_leading_ones(
+    tmp_path: Path, start: str
+) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(ANOTHER_KIND_OF_MACHINE + PROGRAM)
+    folder = tmp_path / "two"
+    if start == "a run":
+        # Its optimisers begin anew; the confusion network is drawn afresh by each process.
+        train(folder / "first", settings(batch=4, steps=2), recordings(), QUIET)
+        script.write_text(
+            ANOTHER_KIND_OF_MACHINE
+            + PROGRAM.replace("world=world", 'world=world, start_from=Path(sys.argv[1]) / "first"')
+        )
+    script.write_text(script.read_text() + AND_COMPARE)
+    torchrun(script, folder, "{'steps': 3}")
+    one, other = (torch.load(folder / f"rank{rank}.pt") for rank in (0, 1))
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+AND_COMPARE = """
+    torch.save(trainer.networks.state_dict(), Path(sys.argv[1]) / f"rank{world.rank}.pt")
+"""
 
 STOPPED_PROGRAM = """
 import os, signal
