@@ -1,6 +1,7 @@
 """`umt data prepare`: resuming, rendering, what is made again and what is left alone."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -145,6 +146,23 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, recordings: Path) -> 
     assert hashes(killed) == hashes(whole)
     assert not journal.exists()
     assert not stray.exists()
+
+
+def test_a_full_disk_is_one_line_and_what_is_done_is_kept(tmp_path: Path, recordings: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Three of the five recordings are shorter.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (135_000, before[1]))
+    try:
+        with pytest.raises(
+            DataError, match=r"\.wav cannot be written \(File too large\); free space"
+        ):
+            from_recordings(tmp_path / "data", recordings)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "data/domains/manifest.json").exists()
+    done = len(list((tmp_path / "data").rglob("*.wav")))
+    summary = from_recordings(tmp_path / "data", recordings)
+    assert (summary.kept, summary.made) == (done, 5 - done)
 
 
 def test_progress_is_told_for_every_file(tmp_path: Path, recordings: Path) -> None:
