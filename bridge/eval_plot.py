@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bridge.figures import require_pyplot
 from evaluation.probe import ProbeScore
@@ -14,53 +16,68 @@ from evaluation.similarity import METRICS
 from evaluation.translation import PairScore
 
 
+@dataclass(frozen=True)
+class Map:
+    """Values between 0 and 1 of every row in every column."""
+
+    title: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: NDArray[np.float64]
+    """(rows, columns); NaN where there is none."""
+
+
 def draw_translation(rows: Sequence[PairScore], path: Path) -> None:
     """A map of normalised scores for each metric: sources down, targets across."""
-    pyplot = require_pyplot()
     sources = list(dict.fromkeys(row.source for row in rows))
     targets = list(dict.fromkeys(row.target for row in rows))
-    figure, axes = pyplot.subplots(
-        1, len(METRICS), figsize=(1.5 + 4.2 * len(METRICS), 4.4), layout="constrained"
-    )
-    for axis, name in zip(axes, METRICS, strict=True):
+    maps = []
+    for name in METRICS:
         values = np.full((len(sources), len(targets)), np.nan)
         for row in rows:
             at = sources.index(row.source), targets.index(row.target)
             values[at] = row.normalised[name]
-        image = axis.imshow(values, vmin=0.0, vmax=1.0, cmap="viridis")
-        for (i, j), value in np.ndenumerate(values):
-            axis.text(j, i, f"{value:.2f}", ha="center", va="center", color="white", fontsize=8)
-        axis.set_title(name.replace("_", " "))
-        axis.set_xticks(range(len(targets)), targets, rotation=40, ha="right")
-        axis.set_yticks(range(len(sources)), sources)
-        axis.set_xlabel("to")
-    axes[0].set_ylabel("from")
-    figure.colorbar(image, ax=axes, label="0: chance, 1: ideal players of the same notes")
-    figure.savefig(path, dpi=110, format="png")
-    pyplot.close(figure)
+        maps.append(Map(name.replace("_", " "), sources, targets, values))
+    _draw_maps(maps, "from", "to", "0: chance, 1: ideal players of the same notes", "{:.2f}", path)
 
 
 def draw_recognition(found: Recognition, path: Path) -> None:
     """Confusion matrices: real recordings, domains through their own decoder, translations."""
+    parts: dict[str, Guesses] = {
+        "real recordings": found.real,
+        "own decoder": found.autoencoded,
+        "translations": found.translations,
+    }
+    maps = [
+        Map(
+            f"{title}: {guesses.accuracy:.0%} right (chance {guesses.chance:.0%})",
+            guesses.domains,
+            guesses.domains,
+            np.array([[guesses.share(t, g) for g in guesses.domains] for t in guesses.domains]),
+        )
+        for title, guesses in parts.items()
+    ]
+    _draw_maps(maps, "truth, or target", "taken for", "share", "{:.0%}", path)
+
+
+def _draw_maps(
+    maps: Sequence[Map], down: str, across: str, scale: str, written: str, path: Path
+) -> None:
+    """Maps side by side on one scale from 0 to 1, each value written into its place."""
     pyplot = require_pyplot()
-    figure, axes = pyplot.subplots(1, 3, figsize=(14, 4.6), layout="constrained")
-    parts: tuple[tuple[str, Guesses], ...] = (
-        ("real recordings", found.real),
-        ("own decoder", found.autoencoded),
-        ("translations", found.translations),
-    )
-    for axis, (title, guesses) in zip(axes, parts, strict=True):
-        names = guesses.domains
-        shares = np.array([[guesses.share(t, g) for g in names] for t in names])
-        image = axis.imshow(shares, vmin=0.0, vmax=1.0, cmap="viridis")
-        for (i, j), value in np.ndenumerate(shares):
-            axis.text(j, i, f"{value:.0%}", ha="center", va="center", color="white", fontsize=8)
-        axis.set_title(f"{title}: {guesses.accuracy:.0%} right (chance {guesses.chance:.0%})")
-        axis.set_xticks(range(len(names)), names, rotation=40, ha="right")
-        axis.set_yticks(range(len(names)), names)
-        axis.set_xlabel("taken for")
-    axes[0].set_ylabel("truth, or target")
-    figure.colorbar(image, ax=axes, label="share")
+    size = 1.5 + 4.2 * len(maps), 2.0 + 0.43 * max(len(one.rows) for one in maps)
+    figure, axes = pyplot.subplots(1, len(maps), figsize=size, layout="constrained")
+    for axis, one in zip(axes, maps, strict=True):
+        image = axis.imshow(one.values, vmin=0.0, vmax=1.0, cmap="viridis")
+        for (i, j), value in np.ndenumerate(one.values):
+            text = written.format(value)
+            axis.text(j, i, text, ha="center", va="center", color="white", fontsize=8)
+        axis.set_title(one.title)
+        axis.set_xticks(range(len(one.columns)), one.columns, rotation=40, ha="right")
+        axis.set_yticks(range(len(one.rows)), one.rows)
+        axis.set_xlabel(across)
+    axes[0].set_ylabel(down)
+    figure.colorbar(image, ax=axes, label=scale)
     figure.savefig(path, dpi=110, format="png")
     pyplot.close(figure)
 

@@ -97,12 +97,13 @@ def learn_sounds(
     seed: int,
     steps: int,
     progress: Progress = lambda step: None,
+    stretch_s: float = CROP_S,
 ) -> Judge:
     """Train an ``Ear`` on recordings by domain, passed through mu-law as translations are.
 
-    Raises DataError if a domain has no recording of two seconds.
+    stretch_s: how much it hears at a time. Raises DataError if a domain has no recording as long.
     """
-    length = round(CROP_S * SAMPLE_RATE)
+    length = round(stretch_s * SAMPLE_RATE)
 
     def crop(rng: np.random.Generator, pieces: Sequence[Samples]) -> Samples:
         sound = _cut(rng, pieces, length)
@@ -111,7 +112,7 @@ def learn_sounds(
             sound = sound + loudness * rng.standard_normal(length, np.float32)
         return mulaw.decode(mulaw.encode(np.clip(sound, -1.0, 1.0)))
 
-    _require(recordings, length, f"recording of {CROP_S:g} s")
+    _require(recordings, length, f"recording of {stretch_s:g} s")
     torch.manual_seed(seed)
     ear = Ear(len(recordings))
     return _learn(ear, recordings, crop, seed, steps, progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from evaluation.classifier import Judge, learn_latents, learn_sounds
 from model import mulaw
 from model.config import SAMPLE_RATE
+from model.errors import DataError
 from model.interface import Encoder
 
 Samples = NDArray[np.float32]
@@ -27,7 +29,8 @@ class ProbeScore:
 
     name: str
     accuracy: float
-    """Share of test stretches whose domain the probe guessed right."""
+    """Share of a domain's test stretches that the probe took for it, averaged over the domains: a
+    guess that is always the same is at chance, however much music a domain has."""
     stretches: int
     chance: float
 
@@ -62,7 +65,7 @@ def probe(
     """Train a classifier on the latents of ``train``, and try it on stretches of ``test``.
 
     train, test: recordings by domain. progress: told of each domain encoded, train and test alike.
-    Raises DataError if a domain has no training recording of a second.
+    Raises DataError if a domain has no training or no test recording of a second.
     """
     frames = round(STRETCH_S * SAMPLE_RATE / hop_samples)
 
@@ -74,8 +77,7 @@ def probe(
     known = {domain: heard(pieces) for domain, pieces in train.items()}
     unknown = {domain: heard(pieces) for domain, pieces in test.items()}
     judge = learn_latents(known, frames, seed, steps)
-    right, stretches = tried(judge, unknown, frames)
-    return ProbeScore(name, right / max(1, stretches), stretches, 1 / len(train))
+    return ProbeScore(name, *tried(judge, unknown, frames), 1 / len(train))
 
 
 def sound_ceiling(
@@ -85,20 +87,29 @@ def sound_ceiling(
     steps: int,
 ) -> ProbeScore:
     """The same for a classifier that hears the sound itself (evaluation.classifier)."""
-    judge = learn_sounds(train, seed, steps)
+    judge = learn_sounds(train, seed, steps, stretch_s=STRETCH_S)
     heard = {name: [mulaw.decode(mulaw.encode(p)) for p in test[name]] for name in test}
-    right, stretches = tried(judge, heard, round(STRETCH_S * SAMPLE_RATE))
-    return ProbeScore("sound", right / max(1, stretches), stretches, 1 / len(train))
+    accuracy, stretches = tried(judge, heard, round(STRETCH_S * SAMPLE_RATE))
+    return ProbeScore("sound", accuracy, stretches, 1 / len(train))
 
 
 def tried(
     judge: Judge, examples: Mapping[str, Sequence[NDArray[np.float32]]], length: int
-) -> tuple[int, int]:
-    """How many of all whole stretches of the examples were guessed right, and of how many."""
-    right = stretches = 0
+) -> tuple[float, int]:
+    """Let the judge guess all whole stretches of the examples, given by domain.
+
+    Returns the share that was guessed right, averaged over the domains, and how many were tried.
+    Raises DataError if a domain has none.
+    """
+    shares, count = [], 0
     for domain, pieces in examples.items():
-        for piece in pieces:
-            for start in range(0, len(piece) - length + 1, length):
-                right += judge.guess(piece[start : start + length]) == domain
-                stretches += 1
-    return right, stretches
+        guesses = [
+            judge.guess(piece[start : start + length])
+            for piece in pieces
+            for start in range(0, len(piece) - length + 1, length)
+        ]
+        if not guesses:
+            raise DataError(f"domain {domain} has no test recording that is long enough to try")
+        shares.append(guesses.count(domain) / len(guesses))
+        count += len(guesses)
+    return fmean(shares), count

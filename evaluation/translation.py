@@ -70,7 +70,7 @@ def starts_of(
     rng: np.random.Generator,
     seconds: float = SEGMENT_S,
 ) -> list[tuple[int, int]]:
-    """(recording, first sample) of ``count`` segments, spread over the recordings.
+    """(recording, first sample) of ``count`` segments, no recording twice while others are left.
 
     Silent stretches are passed over. Raises DataError if no recording is long enough.
     """
@@ -78,9 +78,11 @@ def starts_of(
     long_enough = [i for i, audio in enumerate(recordings) if len(audio) >= length]
     if not long_enough:
         raise DataError(f"no test recording lasts {seconds:g} s; prepare longer ones")
+    # Shuffled: in order, a few segments would all be of the first works, or of one kind of take.
+    order = rng.permutation(long_enough)
     chosen = []
     for number in range(count):
-        index = long_enough[number % len(long_enough)]
+        index = int(order[number % len(order)])
         audio = recordings[index]
         start = max(
             (int(rng.integers(len(audio) - length + 1)) for _ in range(4)),

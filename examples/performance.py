@@ -16,7 +16,7 @@ import soundfile
 from training.humanise import Manner, Played, perform
 from training.render import SYNTH_RATE, Voice, at_loudness, synthesise, trimmed
 from training.scores import SEMITONE_OF_STEP, Note
-from training.sources import GENERAL_SOUNDFONT, find_soundfont
+from training.sources import GENERAL_SOUNDFONT, find_sounds
 
 HARMONICA = 22
 QUARTERS_PER_MINUTE = 92.0
@@ -57,7 +57,7 @@ def performance() -> list[Played]:
 
 def main(target: Path) -> None:
     """Render the performance and write it to ``target``, 48 kHz mono."""
-    soundfont = find_soundfont(GENERAL_SOUNDFONT, Path("data/packages"))
+    soundfont = find_sounds(GENERAL_SOUNDFONT, Path("data/packages"))
     sound = synthesise(performance(), {0: Voice(HARMONICA)}, soundfont)
     sound = at_loudness(trimmed(sound, SYNTH_RATE), SYNTH_RATE)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -13,10 +13,10 @@ from training.sources import (
     CORPUS_FOLDER,
     CORPUS_TERMS,
     GENERAL_SOUNDFONT,
-    SoundFont,
+    Sounds,
     Wheel,
     fetch_wheel,
-    find_soundfont,
+    find_sounds,
     sha256_of,
     unpack_scores,
 )
@@ -97,7 +97,7 @@ def test_scores_are_unpacked_with_their_terms(tmp_path: Path) -> None:
         unpack_scores(tmp_path / "shop" / wheel.file, ["a/other.xml"], folder)
 
 
-def soundfont(installed: Path) -> SoundFont:
+def soundfont(installed: Path) -> Sounds:
     contents = hashlib.sha256(b"many sounds").hexdigest()
     return replace(GENERAL_SOUNDFONT, file=installed.name, sha256=contents, installed=installed)
 
@@ -128,15 +128,15 @@ ABSENT = Path("/usr/share/sounds/small.sf3")
 def test_an_installed_soundfont_is_used_where_it_is(tmp_path: Path) -> None:
     installed = tmp_path / "small.sf3"
     installed.write_bytes(b"many sounds")
-    assert find_soundfont(soundfont(installed), tmp_path / "packages") == installed
+    assert find_sounds(soundfont(installed), tmp_path / "packages") == installed
     assert not (tmp_path / "packages").exists()
 
 
 def test_a_missing_soundfont_comes_out_of_its_package(tmp_path: Path, debian: Path) -> None:
     packages = tmp_path / "packages"
-    assert find_soundfont(soundfont(ABSENT), packages) == packages / "small.sf3"
+    assert find_sounds(soundfont(ABSENT), packages) == packages / "small.sf3"
     write_program(debian, "apt-get", "exit 1")
-    assert find_soundfont(soundfont(ABSENT), packages).read_bytes() == b"many sounds"
+    assert find_sounds(soundfont(ABSENT), packages).read_bytes() == b"many sounds"
     assert leftovers(packages) == ["small.sf3"]
 
 
@@ -145,13 +145,13 @@ def test_another_soundfont_of_that_name_is_not_used(tmp_path: Path, debian: Path
     installed.write_bytes(b"other sounds")
     write_program(debian, "apt-get", "echo 'E: no such package' >&2; exit 100")
     with pytest.raises(DataError, match=r"E: no such package.*apt install musescore-general"):
-        find_soundfont(soundfont(installed), tmp_path / "packages")
+        find_sounds(soundfont(installed), tmp_path / "packages")
 
 
 def test_a_package_with_other_contents_is_refused(tmp_path: Path, debian: Path) -> None:
     font = replace(soundfont(ABSENT), sha256="0" * 64)
     with pytest.raises(DataError, match=r"small\.sf3 of musescore-general-soundfont was refused"):
-        find_soundfont(font, tmp_path / "packages")
+        find_sounds(font, tmp_path / "packages")
     assert leftovers(tmp_path / "packages") == []
 
 
@@ -160,4 +160,4 @@ def test_without_debian_the_file_itself_is_asked_for(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DataError, match=r"put small\.sf3 of version"):
-        find_soundfont(soundfont(ABSENT), tmp_path / "packages")
+        find_sounds(soundfont(ABSENT), tmp_path / "packages")

@@ -152,7 +152,7 @@ def test_the_command_draws_every_pair(
         return {one: tone(one, playing.velocity / 300) for one in chosen}
 
     monkeypatch.setattr("training.notes.single_notes", rendered)
-    monkeypatch.setattr("training.sources.find_soundfont", lambda font, folder: folder / font.file)
+    monkeypatch.setattr("training.sources.find_sounds", lambda font, folder: folder / font.file)
     save_bundle(tiny_bundle, tmp_path / "bundle")
     report, picture = tmp_path / "p.json", tmp_path / "p.png"
     said = umt(

@@ -69,6 +69,13 @@ def test_what_carries_no_tune_scores_low(metric, kind: str) -> None:
     assert score < 0.6
 
 
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_silence_is_not_a_tune_that_two_recordings_share(metric) -> None:
+    one, other = np.zeros((2, 5 * RATE), np.float32)
+    one[0], other[0] = 1e-7, 2e-7
+    assert metric(features(one), features(other)) < 0.9
+
+
 def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(ShapeError, match=r"1 s or more .* \(63,\)"):
         features(np.zeros(63, np.float32))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +30,7 @@ from training import run  # noqa: E402
 from training.batches import Batch  # noqa: E402
 from training.checkpoint import VERSION, load_checkpoint, save_checkpoint  # noqa: E402
 from training.export import begin_with, to_bundle  # noqa: E402
+from training.journal import Journal  # noqa: E402
 from training.run import RunLimits, train  # noqa: E402
 from training.trainer import StepReport, Trainer  # noqa: E402
 
@@ -309,8 +313,8 @@ from training.run import RunLimits, train
 # A step is as long in directions where the gradient is mere rounding: keep that small.
 fused.best_dtype = lambda: torch.float32
 with joined_world() as world:
-    train(Path(sys.argv[1]), settings(batch=4, **eval(sys.argv[2])), recordings(),
-          RunLimits(save_minutes=0, preview_minutes=0), world=world)
+    trainer = train(Path(sys.argv[1]), settings(batch=4, **eval(sys.argv[2])), recordings(),
+                    RunLimits(save_minutes=0, preview_minutes=0, log_steps=1), world=world)
 """
 
 
@@ -348,6 +352,38 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path: Path) -> None:
         assert apart < 0.05 * moved, f"{part} differs"
 
 
+ANOTHER_KIND_OF_MACHINE = """
+import os, torch
+if os.environ.get("RANK") == "1":
+    honest = torch.manual_seed
+    torch.manual_seed = lambda seed: honest(seed + 1)
+"""
+
+
+@pytest.mark.parametrize("start", ["nothing", "a run"])
+def test_processes_that_draw_other_first_weights_begin_with_the_leading_ones(
+    tmp_path: Path, start: str
+) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(ANOTHER_KIND_OF_MACHINE + PROGRAM)
+    folder = tmp_path / "two"
+    if start == "a run":
+        # Its optimisers begin anew; the confusion network is drawn afresh by each process.
+        train(folder / "first", settings(batch=4, steps=2), recordings(), QUIET)
+        script.write_text(
+            ANOTHER_KIND_OF_MACHINE
+            + PROGRAM.replace("world=world", 'world=world, start_from=Path(sys.argv[1]) / "first"')
+        )
+    script.write_text(script.read_text() + AND_COMPARE)
+    torchrun(script, folder, "{'steps': 3}")
+    one, other = (torch.load(folder / f"rank{rank}.pt") for rank in (0, 1))
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+AND_COMPARE = """
+    torch.save(trainer.networks.state_dict(), Path(sys.argv[1]) / f"rank{world.rank}.pt")
+"""
+
 STOPPED_PROGRAM = """
 import os, signal
 from training.trainer import Trainer
@@ -369,24 +405,82 @@ def test_a_signal_to_one_process_ends_all_in_order(tmp_path: Path) -> None:
     assert (tmp_path / "run/bundle/manifest.json").exists()
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path), "{'steps': 100000}"]
-    process = subprocess.Popen(command, cwd=ROOT)
+DYING_PROGRAM = """
+import os, signal
+from training.trainer import Trainer
+honest = Trainer._descend
+def descend_or_die(trainer, loss, taught):
+    # The confusion network has moved already.
+    if trainer.step == 7 and len(taught) > 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return honest(trainer, loss, taught)
+Trainer._descend = descend_or_die
+"""
+
+
+def test_a_run_killed_within_a_step_resumes_to_the_same_loss_curve(tmp_path: Path) -> None:
+    def start(program: str, folder: str) -> int:
+        command = [sys.executable, "-c", program, str(tmp_path / folder), "{'steps': 11}"]
+        return subprocess.run(command, cwd=ROOT, timeout=120, check=False).returncode
+
+    assert start(DYING_PROGRAM + PROGRAM, "killed") == -signal.SIGKILL
+    assert load_checkpoint(tmp_path / "killed")[1]["step"] == 7
+    # A kill may also cut a line of the log short.
+    with (tmp_path / "killed/log.jsonl").open("a") as log:
+        log.write('{"step": 8, "lo')
+    assert start(PROGRAM, "killed") == start(PROGRAM, "whole") == 0
+    assert_same_state(tmp_path / "killed", tmp_path / "whole")
+    curves = [
+        [{k: v for k, v in row.items() if k != "minutes"} for row in log_of(tmp_path / folder)]
+        for folder in ("killed", "whole")
+    ]
+    assert curves[0] == curves[1]
+    assert [row["step"] for row in curves[0]] == [*range(1, 12), 11]
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@contextmanager
+def a_full_disk(bytes_left: int = 0) -> Iterator[None]:
+    """No file of this process may grow beyond ``bytes_left``."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left, before[1]))
     try:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "checkpoint.pt").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(0.5)
+        yield
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait(10)
-    before = load_checkpoint(tmp_path)[1]["step"]
-    assert before > 0
-    trainer = train(
-        tmp_path, None, recordings(), RunLimits(minutes=0.01, preview_minutes=0, save_minutes=9)
-    )
-    assert trainer.step > before
-    assert np.isfinite(load_bundle(tmp_path / "bundle").encoder["front.weight"]).all()
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_fills_while_a_run_is_saved_loses_nothing(tmp_path: Path) -> None:
+    planned = settings(average_decay=0.9)
+    train(tmp_path / "whole", planned, recordings(), QUIET)
+    disk = ExitStack()
+
+    def fill_at_5(report: StepReport, held_out: object) -> None:
+        if report.step == 5:
+            disk.enter_context(a_full_disk(30_000))
+
+    limits = replace(QUIET, save_minutes=0)
+    with (
+        disk,
+        pytest.raises(TrainingError, match=r"checkpoint\.pt cannot be written \(File too la"),
+    ):
+        train(tmp_path / "filled", planned, recordings(), limits, fill_at_5)
+    assert load_checkpoint(tmp_path / "filled")[1]["step"] == 4
+    assert not list((tmp_path / "filled").glob(".*"))
+    train(tmp_path / "filled", None, recordings(), QUIET)
+    assert_same_state(tmp_path / "filled", tmp_path / "whole")
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, 0)
+    journal.write(step=1, loss=5.0)
+    for write in (lambda: journal.write(step=2), journal.plot, lambda: Journal(tmp_path, 1)):
+        with a_full_disk(), pytest.raises(TrainingError, match=r"(log\.jsonl|loss\.png) cannot be"):
+            write()
+    assert [row["step"] for row in journal.rows()] == [1]
 
 
 def test_sigterm_saves_and_ends_in_order(tmp_path: Path) -> None:

@@ -53,12 +53,11 @@ class Recipe:
         """Paths of a split's scores in the corpus."""
         return self.train if split == "train" else self.test
 
-    def instrument_for(self, pitches: Sequence[int]) -> Instrument:
-        """The first instrument, from high to low, that suits the middle of the line."""
-        centre = median(pitches)
-        return next(
-            (one for one in self.instruments if centre >= one.suits_from), self.instruments[-1]
-        )
+
+def instrument_for(instruments: Sequence[Instrument], pitches: Sequence[int]) -> Instrument:
+    """The first of the instruments, from high to low, that suits the middle of the line."""
+    centre = median(pitches)
+    return next((one for one in instruments if centre >= one.suits_from), instruments[-1])
 
 
 def _movements(work: str, *numbers: int) -> tuple[str, ...]:
@@ -202,50 +201,3 @@ CANTATA = Recipe(
 RECIPES = {
     recipe.name: recipe for recipe in (PIANO, HARPSICHORD, ORGAN, STRINGS, CANTATA, WOODWIND)
 }
-
-UNSEEN = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe(
-            name="guitar",
-            description="Nylon-string guitar.",
-            instruments=(Instrument("guitar", 24, 40, 83),),
-            manner=Manner(articulation=(0.85, 1.0), swell=6.0, accent=4.0, jitter_s=0.008),
-            solo_centre=(50.0, 76.0),
-            train=(),
-            test=(),
-        ),
-        Recipe(
-            name="brass",
-            description="Trumpet, horn and trombone.",
-            instruments=(
-                Instrument("trumpet", 56, 52, 87, suits_from=65),
-                Instrument("horn", 60, 41, 77, suits_from=57),
-                Instrument("trombone", 57, 34, 72),
-            ),
-            manner=Manner(articulation=(0.85, 0.98), swell=10.0),
-            solo_centre=(48.0, 80.0),
-            train=(),
-            test=(),
-        ),
-        Recipe(
-            name="accordion",
-            description="Accordion.",
-            instruments=(Instrument("accordion", 21, 36, 96),),
-            manner=Manner(articulation=(0.88, 1.0), swell=8.0),
-            solo_centre=(50.0, 84.0),
-            train=(),
-            test=(),
-        ),
-        Recipe(
-            name="whistle",
-            description="Whistling.",
-            instruments=(Instrument("whistle", 78, 60, 96),),
-            manner=Manner(articulation=(0.9, 1.0), swell=8.0),
-            solo_centre=(68.0, 86.0),
-            train=(),
-            test=(),
-        ),
-    )
-}
-"""Instruments that no domain has, to try the encoder on: they play the test works of the others."""

@@ -38,8 +38,9 @@ def save_checkpoint(folder: Path, settings: TrainSettings, state: Mapping[str, A
         # torch hides what the system said behind an error of its own.
         refusal = error if isinstance(error, OSError) else error.__context__
         reason = refusal.strerror if isinstance(refusal, OSError) else error
+        again = "go on from the last one" if has_checkpoint(folder) else "start again"
         raise TrainingError(
-            f"{folder / _NAME} cannot be written ({reason}); free space and go on from the last one"
+            f"{folder / _NAME} cannot be written ({reason}); free space and {again}"
         ) from error
 
 

@@ -18,8 +18,8 @@ from training.manifest import SPLITS
 from training.progress import Report
 from training.render import SAMPLE_RATE, Room, Samples
 from training.scores import Score, read_score
-from training.sources import CORPUS_FOLDER, SoundFont, Wheel, sha256_of
-from training.takes import Take, plain_name, play, revoiced, takes
+from training.sources import CORPUS_FOLDER, Sounds, Wheel, sha256_of
+from training.takes import Players, Take, plain_name, play, takes, voiced
 
 # Raise it when the samples of an unchanged request change, so that files of an earlier version are
 # made again.
@@ -70,7 +70,7 @@ class Library:
 
     wheel: Wheel
     works: Mapping[str, Path]
-    fonts: Mapping[SoundFont, Path]
+    fonts: Mapping[Sounds, Path]
     synthesiser: str
 
 
@@ -78,12 +78,12 @@ class Library:
 class Circumstances:
     """What differs between takes of one domain, so that none of it becomes the domain's mark."""
 
-    font: SoundFont
+    font: Sounds
     tuning_cents: float
     room: Room
 
 
-def circumstances_of(take: Take, fonts: Sequence[SoundFont], seed: int) -> Circumstances:
+def circumstances_of(take: Take, fonts: Sequence[Sounds], seed: int) -> Circumstances:
     """Those of one take: the first SoundFont, or less often another; tuning; reverberation."""
     rng = _stream(seed, take, "circumstances")
     other = len(fonts) > 1 and rng.random() < OTHER_FONT_SHARE
@@ -160,16 +160,20 @@ def render_take(
     about: Circumstances,
     soundfont: Path,
     seed: int,
-    players: Recipe | None = None,
+    players: Sequence[Players] = (),
 ) -> Samples:
     """(time,) float32 at 16 kHz: one take of ``recipe``, performed as ``seed`` says.
 
-    players: the domain whose instruments play it, if not its own.
+    players: play it instead of the domain's own instruments; each plays what the one before would
+    have been heard to play, and the last is heard.
     """
     played, voices = play(take, recipe, score, _stream(seed, take))
-    if players is not None:
-        played, voices = revoiced(played, players)
-    sound = render.synthesise(played, voices, soundfont, room=about.room)
+    for one in players:
+        played, voices = voiced(played, one.instruments)
+    synthesise = players[-1].synthesise if players else None
+    if synthesise is None:
+        synthesise = partial(render.synthesise, soundfont=soundfont)
+    sound = synthesise(played, voices, room=about.room)
     # Read as if recorded a little faster or slower, it comes out as much out of tune.
     rate = render.SYNTH_RATE * 2 ** (about.tuning_cents / 1200)
     sound = soxr.resample(sound, rate, SAMPLE_RATE, quality="HQ")

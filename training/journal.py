@@ -6,8 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from model.errors import TrainingError
+from training.writing import writing
+
 _LOG = "log.jsonl"
 _PLOT = "loss.png"
+_REMEDY = "free space and go on from the last checkpoint"
 
 
 class Journal:
@@ -20,7 +24,8 @@ class Journal:
     def write(self, **row: Any) -> None:
         """Append one row; numbers are kept to five figures."""
         rounded = {k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in row.items()}
-        with (self.folder / _LOG).open("a", encoding="utf-8") as file:
+        path = self.folder / _LOG
+        with writing(path, TrainingError, _REMEDY), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(rounded) + "\n")
 
     def rows(self) -> list[dict[str, Any]]:
@@ -82,14 +87,17 @@ class Journal:
         guesses.grid(alpha=0.3)
         path = self.folder / _PLOT
         temporary = path.with_name(f".{path.name}.part")
-        figure.savefig(temporary, dpi=110, format="png")
+        with writing(path, TrainingError, _REMEDY):
+            figure.savefig(temporary, dpi=110, format="png")
+            temporary.replace(path)
         pyplot.close(figure)
-        temporary.replace(path)
         return path
 
     def _forget_after(self, step: int) -> None:
         """Drop rows that a run resumed at ``step`` will write again."""
         kept = [row for row in self.rows() if row.get("step", 0) <= step]
         temporary = self.folder / f".{_LOG}.part"
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        temporary.replace(self.folder / _LOG)
+        text = "".join(json.dumps(row) + "\n" for row in kept)
+        with writing(self.folder / _LOG, TrainingError, _REMEDY):
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(self.folder / _LOG)

@@ -14,9 +14,11 @@ from typing import Any
 
 from model.bundle import Domain
 from model.errors import BundleError, DataError
+from training.writing import writing
 
 FORMAT = 1
 SPLITS = ("train", "test")
+WRITING_REMEDY = "free space or choose another folder, and go on where it stopped"
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,9 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
     """Put the manifest in place in one step."""
     stored: dict[str, Any] = {"format": FORMAT, **asdict(manifest)}
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    with writing(path, DataError, WRITING_REMEDY):
+        part.write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(part, path)
 
 
 class Journal:
@@ -127,7 +130,10 @@ class Journal:
     def add(self, row: FileRow) -> None:
         """Note a finished file."""
         # The leading line end parts this row from a line that a kill cut short.
-        with self.path.open("a", encoding="utf-8") as file:
+        with (
+            writing(self.path, DataError, WRITING_REMEDY),
+            self.path.open("a", encoding="utf-8") as file,
+        ):
             file.write("\n" + json.dumps(asdict(row), ensure_ascii=False))
 
     def close(self) -> None:

@@ -47,6 +47,12 @@ class World:
         dist.all_reduce(total)
         return total / self.size
 
+    def send_from_leader(self, tensors: Iterable[Tensor]) -> None:
+        """Put the leading process's values into everybody's tensors."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
     def any(self, flag: bool) -> bool:
         """Whether any process raised the flag; all get the same answer."""
         if self.size == 1:

@@ -5,6 +5,7 @@ where it was: a file is made again only if it is missing, changed, or asked for 
 same seed, packages and fluidsynth give the same files.
 """
 
+import io
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from training.catalogue import RECIPES, Recipe
 from training.jobs import OWN_LICENCE, Job, Library, domain_licence, recording_jobs, render_jobs
 from training.manifest import (
     SPLITS,
+    WRITING_REMEDY,
     FileRow,
     Journal,
     Manifest,
@@ -31,6 +33,7 @@ from training.manifest import (
 )
 from training.progress import Report, Step
 from training.render import LOUDNESS_DB, SAMPLE_RATE, synthesiser_version
+from training.writing import writing
 
 __all__ = ["DEFAULT_SEED", "PrepareSummary", "Report", "Step", "prepare"]
 
@@ -150,7 +153,7 @@ def fetch_library(recipes: Sequence[Recipe], data_dir: Path, report: Report) -> 
     found = {}
     for count, font in enumerate(fonts, start=1):
         report(Step("fetch", count, total, f"sound: {font.name} {font.version}"))
-        found[font] = sources.find_soundfont(font, packages)
+        found[font] = sources.find_sounds(font, packages)
     report(Step("fetch", total, total, "scores and sounds are here"))
     return Library(wheel, paths, found, synthesiser)
 
@@ -214,14 +217,13 @@ def make_file(folder: Path, seed: int, job: Job) -> FileRow:
     samples = job.make()
     path = folder / job.file
     part = path.with_name(path.name + ".part")
-    try:
+    # Through memory: libsndfile does not say why a disk refused.
+    sound = io.BytesIO()
+    soundfile.write(sound, samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+    with writing(path, DataError, WRITING_REMEDY):
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(part, samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+        part.write_bytes(sound.getbuffer())
         os.replace(part, path)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise DataError(
-            f"{path} cannot be written ({error}); free space or choose another folder"
-        ) from error
     return FileRow(
         domain=job.domain,
         split=job.split,

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import soundfile
@@ -82,6 +83,16 @@ class Voice:
         if self.doubled_by is None:
             return (own,)
         return own, (self.doubled_by, self.level * DOUBLE_LEVEL)
+
+
+class Synthesise(Protocol):
+    """What makes sound of played notes: ``synthesise`` with a SoundFont, or something else."""
+
+    def __call__(
+        self, played: Sequence[Played], voices: Mapping[int, Voice], *, room: Room
+    ) -> Samples:
+        """(time,) float32 at ``SYNTH_RATE``, not yet scaled to any loudness."""
+        ...
 
 
 def find_fluidsynth() -> str:

@@ -100,6 +100,7 @@ def train(
     limits = limits or RunLimits()
     started = time.monotonic()
     trainer, minutes_before = _open(folder, settings, world, start_from)
+    trainer.begin_alike()
     run = _Run(folder, trainer, recordings, limits, started - 60 * minutes_before, previews)
     with stop_on_signals() as stopping:
         while trainer.step < trainer.settings.steps:

@@ -30,8 +30,8 @@ class Wheel:
 
 
 @dataclass(frozen=True)
-class SoundFont:
-    """A SoundFont known by its contents, and the Debian package that installs it."""
+class Sounds:
+    """A SoundFont or a recording, known by its contents, and the Debian package that has it."""
 
     name: str
     version: str
@@ -52,7 +52,7 @@ MUSIC21 = Wheel(
 CORPUS_FOLDER = "music21/corpus"
 CORPUS_TERMS = "license.txt"
 
-GENERAL_SOUNDFONT = SoundFont(
+GENERAL_SOUNDFONT = Sounds(
     name="MuseScore General",
     version="0.2.1",
     file="MuseScore_General_Full.sf3",
@@ -62,7 +62,7 @@ GENERAL_SOUNDFONT = SoundFont(
     installed=Path("/usr/share/sounds/sf3/MuseScore_General_Full.sf3"),
 )
 
-FLUID_SOUNDFONT = SoundFont(
+FLUID_SOUNDFONT = Sounds(
     name="FluidR3 GM",
     version="3.1",
     file="FluidR3_GM.sf2",
@@ -73,6 +73,27 @@ FLUID_SOUNDFONT = SoundFont(
 )
 
 SOUNDFONTS = (GENERAL_SOUNDFONT, FLUID_SOUNDFONT)
+
+# Its cellos, celestas and a few drums are MuseScore General's too: only what is its own is played.
+OTHER_SOUNDFONT = Sounds(
+    name="GeneralUser GS",
+    version="1.47",
+    file="GeneralUser-v1.47.sf2",
+    sha256="226bdc28613368ce9b740ecf0748618c575657f19b9c88eada1a50b060ef7eba",
+    licence="GeneralUser GS licence 2.0 (free for any music), S. Christian Collins",
+    debian_package="minuet-data",
+    installed=Path("/usr/share/minuet/soundfonts/GeneralUser-v1.47.sf2"),
+)
+
+GLASS_RECORDING = Sounds(
+    name="Sonic Pi's rubbed glass",
+    version="3.2.2",
+    file="ambi_glass_rub.flac",
+    sha256="d8400331199a5a2e5fec33e9c0179b09f7ec3b20554c3f042fbe89107e1c3883",
+    licence="CC0, freesound.org/people/ani_music/sounds/198403",
+    debian_package="sonic-pi-samples",
+    installed=Path("/usr/share/sonic-pi/samples/ambi_glass_rub.flac"),
+)
 
 
 def sha256_of(path: Path) -> str:
@@ -140,44 +161,44 @@ def unpack_scores(wheel: Path, works: Iterable[str], folder: Path) -> dict[str, 
     return paths
 
 
-def find_soundfont(font: SoundFont, folder: Path) -> Path:
-    """Path of the SoundFont: from ``folder``, as installed, or taken out of its Debian package.
+def find_sounds(sounds: Sounds, folder: Path) -> Path:
+    """Path of the file: from ``folder``, as installed, or taken out of its Debian package.
 
     Raises DataError, naming the package, if no file with the right contents can be had.
     """
-    kept = folder / font.file
-    for candidate in (kept, font.installed):
-        if candidate.is_file() and sha256_of(candidate) == font.sha256:
+    kept = folder / sounds.file
+    for candidate in (kept, sounds.installed):
+        if candidate.is_file() and sha256_of(candidate) == sounds.sha256:
             return candidate
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as scratch:
-        fetched = _from_debian_package(font, Path(scratch), folder)
+        fetched = _from_debian_package(sounds, Path(scratch), folder)
         found = sha256_of(fetched)
-        if found != font.sha256:
+        if found != sounds.sha256:
             raise DataError(
-                f"{font.file} of {font.debian_package} was refused, its SHA-256 is {found}, not "
-                f"{font.sha256}; put {font.name} {font.version} into {folder}"
+                f"{sounds.file} of {sounds.debian_package} was refused, its SHA-256 is {found}, "
+                f"not {sounds.sha256}; put {sounds.name} {sounds.version} into {folder}"
             )
         os.replace(fetched, kept)
     return kept
 
 
-def _from_debian_package(font: SoundFont, scratch: Path, folder: Path) -> Path:
+def _from_debian_package(sounds: Sounds, scratch: Path, folder: Path) -> Path:
     remedy = (
-        f"install it (Debian: apt install {font.debian_package}) "
-        f"or put {font.file} of version {font.version} into {folder}"
+        f"install it (Debian: apt install {sounds.debian_package}) "
+        f"or put {sounds.file} of version {sounds.version} into {folder}"
     )
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise DataError(f"rendering needs the {font.name} SoundFont; {remedy}")
-    failure = _failure(["apt-get", "download", "--quiet", font.debian_package], scratch)
+        raise DataError(f"rendering needs the sounds of {sounds.name}; {remedy}")
+    failure = _failure(["apt-get", "download", "--quiet", sounds.debian_package], scratch)
     packages = sorted(scratch.glob("*.deb"))
     if failure is None and packages:
         failure = _failure(["dpkg-deb", "-x", str(packages[0]), str(scratch / "tree")])
-    fetched = scratch / "tree" / font.installed.relative_to("/")
+    fetched = scratch / "tree" / sounds.installed.relative_to("/")
     if failure is None and not fetched.is_file():
-        failure = f"it brought no {font.file}"
+        failure = f"it brought no {sounds.file}"
     if failure is not None:
-        raise DataError(f"apt-get download {font.debian_package} failed ({failure}); {remedy}")
+        raise DataError(f"apt-get download {sounds.debian_package} failed ({failure}); {remedy}")
     return fetched
 
 

@@ -8,15 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from statistics import median
+from typing import TypeVar
 
 import numpy as np
 
-from training.catalogue import Recipe
+from training.catalogue import Instrument, Recipe, instrument_for
 from training.humanise import Played, perform, tempo_for
-from training.render import Voice
+from training.render import Synthesise, Voice
 from training.scores import Note, Score, excerpt, melody, without_long_rests
 
 LONGEST_REST = Fraction(1)
+AnyNote = TypeVar("AnyNote", Note, Played)
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,15 @@ class Take:
     def name(self) -> str:
         """Name of the file this take becomes."""
         return f"{plain_name(self.work.rpartition('.')[0])}_{self.kind}.wav"
+
+
+@dataclass(frozen=True)
+class Players:
+    """Who plays a take, if not the instruments of its own domain."""
+
+    instruments: tuple[Instrument, ...]
+    synthesise: Synthesise | None = None
+    """What they sound by; None is the SoundFont that the take was rendered with."""
 
 
 def plain_name(text: str) -> str:
@@ -74,26 +85,22 @@ def play(
     tempo = tempo_for(notes, density)
     notes = _window(notes, take, Fraction(int(take.longest_s * tempo / 60.0)))
     notes = _transposed(notes, recipe, solo, rng)
-    voices: dict[int, Voice] = {}
-    fitting: list[Note] = []
-    for part in sorted({note.part for note in notes}):
-        line = [note for note in notes if note.part == part]
-        instrument = recipe.instrument_for([note.pitch for note in line])
-        voices[part] = Voice(instrument.program, doubled_by=instrument.doubled_by)
-        fitting += [replace(note, pitch=instrument.reachable(note.pitch)) for note in line]
+    fitting, voices = voiced(notes, recipe.instruments)
     return perform(fitting, tempo, recipe.manner, rng), voices
 
 
-def revoiced(played: Sequence[Played], recipe: Recipe) -> tuple[list[Played], dict[int, Voice]]:
-    """The same performance on the instruments of ``recipe``, octaves changed where one must."""
+def voiced(
+    notes: Sequence[AnyNote], instruments: Sequence[Instrument]
+) -> tuple[list[AnyNote], dict[int, Voice]]:
+    """The same notes on these instruments, octaves changed where one must, and who plays a part."""
     voices: dict[int, Voice] = {}
-    moved: list[Played] = []
-    for part in sorted({note.part for note in played}):
-        line = [note for note in played if note.part == part]
-        instrument = recipe.instrument_for([note.pitch for note in line])
+    fitting: list[AnyNote] = []
+    for part in sorted({note.part for note in notes}):
+        line = [note for note in notes if note.part == part]
+        instrument = instrument_for(instruments, [note.pitch for note in line])
         voices[part] = Voice(instrument.program, doubled_by=instrument.doubled_by)
-        moved += [replace(note, pitch=instrument.reachable(note.pitch)) for note in line]
-    return sorted(moved), voices
+        fitting += [replace(note, pitch=instrument.reachable(note.pitch)) for note in line]
+    return sorted(fitting), voices
 
 
 def _window(notes: Sequence[Note], take: Take, quarters: Fraction) -> list[Note]:

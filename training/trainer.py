@@ -166,6 +166,15 @@ class Trainer:
         for optimiser, saved in zip(self._optimisers(), state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
 
+    def begin_alike(self) -> None:
+        """Give every process the leading one's weights, as the last thing before the first step.
+
+        Machines of different kinds draw and factor numbers that differ in their last bits, or in
+        their signs, and only gradients are averaged afterwards.
+        """
+        for networks in (self.networks, self.average.networks):
+            self.world.send_from_leader(networks.state_dict().values())
+
     def start_from(self, settings: TrainSettings, state: dict[str, Any]) -> None:
         """Begin with the averaged weights of another run instead of random ones.
 

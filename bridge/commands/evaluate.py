@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +20,7 @@ from bridge.commands import (
 )
 from bridge.commands.extras import needs
 from bridge.commands.options import SCORED_S, BundleOption, DataDirOption, JsonOption
+from bridge.commands.segments import require_places, write_report
 from bridge.console import say
 
 app = typer.Typer(help="Measure how good a bundle is.", no_args_is_help=True)
@@ -49,17 +50,14 @@ def nll(
 
     Every sample of the test recordings is scored given the true ones before it. Chance is ln 256.
     """
-    from bridge.outputs import new_file, require_place, shown
     from bridge.scores import report_scores, scored
     from evaluation.nll import CHANCE
     from model.bundle import load_bundle, record_nll
-    from model.config import SAMPLE_RATE
 
     with needs("train"):
         from training.corpus import load_corpus
 
-    if json_path is not None:
-        require_place(json_path)
+    require_places(json_path)
     network = load_bundle(bundle)
     corpus = load_corpus(data_dir, network.domain_names)
     test = {name: corpus.audio(name, "test") for name in network.domain_names}
@@ -68,18 +66,13 @@ def nll(
     if save:
         record_nll(scores, bundle)
         say("written to the bundle's manifest")
-    if json_path is not None:
-        with new_file(json_path) as part:
-            rows = [
-                {
-                    "domain": name,
-                    "seconds": score.samples / SAMPLE_RATE,
-                    "float32": score.float32,
-                    "int8": score.int8,
-                    "difference": score.int8_cost,
-                    "chance": CHANCE,
-                }
+    write_report(
+        json_path,
+        {
+            "chance": CHANCE,
+            "domains": {
+                name: asdict(score) | {"difference": score.int8_cost}
                 for name, score in scores.items()
-            ]
-            part.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        say(f"written to {shown(json_path)}")
+            },
+        },
+    )

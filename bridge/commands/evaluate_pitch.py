@@ -114,9 +114,9 @@ def _embedded(
     from evaluation.pitch import notes_of
     from training.notes import INSTRUMENTS as KNOWN
     from training.notes import TWO_TAKES, single_notes
-    from training.sources import GENERAL_SOUNDFONT, find_soundfont
+    from training.sources import GENERAL_SOUNDFONT, find_sounds
 
-    soundfont = find_soundfont(GENERAL_SOUNDFONT, data_dir / "packages")
+    soundfont = find_sounds(GENERAL_SOUNDFONT, data_dir / "packages")
     embedded = []
     for name in names:
         first, second = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,7 +30,7 @@ from bridge.commands.segments import (
 )
 
 if TYPE_CHECKING:
-    from evaluation.translation import PairScore
+    from evaluation.translation import PairScore, Scores
 
 EPILOG = "Example: umt eval translation --segments 4 --json scores.json --plot scores.png"
 
@@ -41,7 +41,9 @@ def translation(
     segments: SegmentsOption = 8,
     unseen: Annotated[
         bool,
-        typer.Option("--unseen", help="From instruments that no domain has, too."),
+        typer.Option(
+            "--unseen", help="From instruments that no domain has, too, some of other makers."
+        ),
     ] = False,
     seed: SeedOption = 0,
     backend: BackendOption = DEFAULT_BACKEND,
@@ -54,15 +56,15 @@ def translation(
     beside chance (the same music against other translations) and ceiling (the same notes rendered
     on the target's instruments; the music against itself where there is no score).
     """
-    from bridge.console import say, show
+    from bridge.console import show
     from bridge.loading import load_backend
     from model.bundle import load_bundle
 
     with needs("train"):
         from bridge.eval_plot import draw_translation
         from evaluation.translation import across, score_translations
-        from training.catalogue import UNSEEN
         from training.corpus import load_corpus
+        from training.unseen import FAMILIAR, FOREIGN, UNSEEN
 
     require_places(json_path, plot_path)
     network = load_bundle(bundle)
@@ -84,19 +86,21 @@ def translation(
         ),
     )
     show(_table(rows))
-    together = {"all pairs that change the domain": across(rows_from(rows, names))}
+    groups: dict[str, Iterable[str]] = {"every domain to every other": names}
     if unseen:
-        together["from instruments that no domain has"] = across(rows_from(rows, UNSEEN))
-    for title, scores in together.items():
-        found = ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
-        say(f"{title}, between chance (0) and ceiling (1): {found}")
+        groups["from instruments that no domain has"] = UNSEEN
+        groups["of these, from the domains' own SoundFonts"] = FAMILIAR
+        groups["of these, from other makers"] = FOREIGN
+    groups |= {f"from {source}": (source,) for source in dict.fromkeys(row.source for row in rows)}
+    normalised = {title: across(rows_from(rows, sources)) for title, sources in groups.items()}
+    show(_summary(normalised))
     write_report(
         json_path,
         {
             "backend": backend,
             "seed": seed,
             "normalised": across(rows_from(rows, names)),
-            **({"normalised_unseen": across(rows_from(rows, UNSEEN))} if unseen else {}),
+            "normalised_by_sources": normalised,
             "pairs": [asdict(row) | {"normalised": row.normalised} for row in rows],
         },
     )
@@ -107,6 +111,18 @@ def rows_from(rows: Sequence[PairScore], sources: Iterable[str]) -> list[PairSco
     """The rows of these sources."""
     wanted = set(sources)
     return [row for row in rows if row.source in wanted]
+
+
+def _summary(normalised: Mapping[str, Scores]) -> Any:
+    from rich.table import Table
+
+    table = Table(title="Between chance (0) and ceiling (1), pairs that change the domain")
+    table.add_column("")
+    for name in next(iter(normalised.values())):
+        table.add_column(name, justify="right")
+    for title, scores in normalised.items():
+        table.add_row(title, *(f"{value:.2f}" for value in scores.values()))
+    return table
 
 
 def _table(rows: Sequence[PairScore]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,7 @@ def segments_of(
     from evaluation.translation import SEGMENT_S, Segment, starts_of
     from model.config import SAMPLE_RATE
     from training.catalogue import RECIPES
-    from training.ideal import ideal_translation, is_rendered
+    from training.ideal import is_rendered, played_by, players_of
     from training.prepare import fetch_library
 
     known = [name for name in names if with_ideals and name in RECIPES]
@@ -65,7 +66,7 @@ def segments_of(
             ideals = {}
             if library is not None and is_rendered(rows[index]):
                 for target in set(known) - {name}:
-                    ideal = ideal_translation(rows[index], target, library)
+                    ideal = played_by(rows[index], library, players_of(target))
                     ideals[target] = _exactly(ideal[start : start + length], length)
             cut.append(Segment(name, audio[index][start : start + length], ideals))
             tick()
@@ -82,16 +83,18 @@ def unseen_segments(
 ) -> list[Segment]:
     """Segments of the domains' test music, played by each instrument that no domain has.
 
-    With their ideal translations. Raises DataError if no test recording comes from a score.
+    With their ideal translations: what was heard of the instrument, played by a domain's. Raises
+    DataError if no test recording comes from a score, or an instrument's sounds cannot be had.
     """
     import numpy as np
 
     from evaluation.translation import SEGMENT_S, Segment, starts_of
     from model.config import SAMPLE_RATE
     from model.errors import DataError
-    from training.catalogue import RECIPES, UNSEEN
-    from training.ideal import ideal_translation, is_rendered
+    from training.catalogue import RECIPES
+    from training.ideal import is_rendered, played_by, players_of
     from training.prepare import fetch_library
+    from training.unseen import unseen_players
 
     known = [name for name in names if any(map(is_rendered, corpus.rows(name, "test")))]
     if not known:
@@ -99,7 +102,7 @@ def unseen_segments(
     library = fetch_library([RECIPES[name] for name in known], data_dir, _quiet)
     length = round(SEGMENT_S * SAMPLE_RATE)
     cut = []
-    for number, instrument in enumerate(UNSEEN):
+    for number, (instrument, strangers) in enumerate(unseen_players(data_dir / "packages").items()):
         rng = np.random.default_rng([seed, 1, number])
         for place in range(count):
             # Each instrument begins with another domain's music.
@@ -108,14 +111,11 @@ def unseen_segments(
             scored = [i for i, row in enumerate(rows) if is_rendered(row)]
             chosen = int(rng.permutation(scored)[0])
             ((_, start),) = starts_of([audio[chosen]], 1, rng)
-            moment = slice(start, start + length)
-
-            def played(by: str, index: int = chosen, home: str = name) -> np.ndarray:
-                row, own = corpus.rows(home, "test")[index], corpus.audio(home, "test")[index]
-                return own if by == home else ideal_translation(row, by, library)
-
-            ideals = {target: _exactly(played(target)[moment], length) for target in known}
-            cut.append(Segment(instrument, _exactly(played(instrument)[moment], length), ideals))
+            heard, *ideals = (
+                _exactly(played_by(rows[chosen], library, *players)[start:][:length], length)
+                for players in [(strangers,), *((strangers, players_of(to)) for to in known)]
+            )
+            cut.append(Segment(instrument, heard, dict(zip(known, ideals, strict=True))))
             tick()
     return cut
 
@@ -151,8 +151,18 @@ def write_report(path: Path | None, report: Mapping[str, Any]) -> None:
         return
     about = {"commit": current_commit(), "machine": describe_machine()}
     with new_file(path) as part:
-        part.write_text(json.dumps(about | dict(report), indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(_numbers(about | dict(report)), indent=1, allow_nan=False)
+        part.write_text(text + "\n", encoding="utf-8")
     say(f"written to {shown(path)}")
+
+
+def _numbers(value: Any) -> Any:
+    """The same with null for what is no number: JSON has no NaN, and other readers refuse it."""
+    if isinstance(value, Mapping):
+        return {key: _numbers(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_numbers(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def draw_report(path: Path | None, draw: Callable[[Path], None]) -> None:
