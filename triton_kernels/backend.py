@@ -360,7 +360,7 @@ class TritonEncoder:
         samples, first = len(levels), state.time % _WRAP
         places = torch.arange(first, first + samples, device=self._device) % len(state.levels)
         state.levels[places] = levels
-        grid, sizes = (-(-samples // _ROWS),), {"C": self._width, "ROWS": _ROWS}
+        grid, sizes = (-(-(first % _ROWS + samples) // _ROWS),), {"C": self._width, "ROWS": _ROWS}
         # Three products of tf32 come to nearly one of float32; others have instructions for that.
         precision = "tf32x3" if is_nvidia(self._device) else "ieee"
         encoder_front[grid](
