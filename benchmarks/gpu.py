@@ -30,12 +30,15 @@ from model.errors import ConfigError
 from model.reference import ReferenceDecoder
 from model.weights import Weights, decoder_shapes, random_weights
 from realtime.machine import describe_machine
-from triton_kernels.backend import find_device, known_here, sampler_for
+from triton_kernels.calls import Call
 from triton_kernels.choice import predicted_us, read_us, weight_bytes
+from triton_kernels.decoder import sampler_for
+from triton_kernels.device import find_device, known_here
+from triton_kernels.layer_graphs import FusedLayers
 from triton_kernels.pack import Streams, pack_decoder
 from triton_kernels.parts import OPTIONS, SAMPLE, SCORE
 from triton_kernels.pipeline import receive, send
-from triton_kernels.samplers import Call, FusedLayers, Persistent, Pipeline
+from triton_kernels.samplers import Persistent, Pipeline
 
 SHAPES = ("20/64/64", "20/64/128", "40/128/128", "20/32/128", "40/64/128")
 STREAMS = (1, 8, 64)

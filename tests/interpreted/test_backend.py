@@ -17,7 +17,8 @@ from model.config import profile
 from model.errors import BackendUnavailable, ConfigError, ShapeError
 from realtime.backends import open_backend, rest_states, warm_up
 from tests.command_line import umt
-from triton_kernels.backend import Lane, TritonDecoder, find_device
+from triton_kernels.decoder import TritonDecoder
+from triton_kernels.device import Lane, find_device
 
 
 @pytest.fixture(scope="module")

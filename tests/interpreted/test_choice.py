@@ -16,7 +16,8 @@ from triton_kernels.choice import (
     predicted_us,
     weight_bytes,
 )
-from triton_kernels.samplers import FusedLayers, Persistent, Pipeline
+from triton_kernels.layer_graphs import FusedLayers
+from triton_kernels.samplers import Persistent, Pipeline
 
 A100 = DEVICES["A100"]
 LIVE, PAPER = (config_of_shape(shape).decoder for shape in ("20/64/64", "40/128/128"))
