@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sysconfig
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,15 +109,35 @@ def test_a_lane_is_left_when_its_work_fails() -> None:
         pass
 
 
+def test_two_decoders_draw_in_two_threads_what_each_draws_alone(bundle: Path) -> None:
+    loaded, first = decoder(bundle)
+    second = TritonDecoder(loaded.config, loaded.decoders["two"])
+    latents = np.ones((1, loaded.config.latent_channels), np.float32)
+    uniforms = np.linspace(0, 0.99, loaded.config.hop_samples, dtype=np.float32)
+
+    def drawn(ours: TritonDecoder) -> np.ndarray:
+        return ours.generate(latents, uniforms, ours.initial_state())
+
+    alone = [drawn(ours) for ours in (first, second)]
+    with ThreadPoolExecutor(2) as threads:
+        beside = list(threads.map(drawn, (first, second)))
+    np.testing.assert_array_equal(beside, alone)
+
+
 @pytest.mark.parametrize(
-    ("capability", "compiler", "wrong"),
+    ("capability", "compiler", "headers", "wrong"),
     [
-        ((7, 0), "/usr/bin/gcc", "capability 7.5 or later, Some GPU has 7.0; use --backend"),
-        ((9, 0), None, "triton needs a C compiler .* install gcc"),
+        ((7, 0), "gcc", True, "capability 7.5 or later, Some GPU has 7.0; use --backend"),
+        ((9, 0), None, True, "triton needs a C compiler .* install gcc"),
+        ((9, 0), "gcc", False, "nowhere has no Python.h; install python3-dev"),
     ],
 )
 def test_a_gpu_that_cannot_be_used_is_refused(
-    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], compiler: str | None, wrong: str
+    monkeypatch: pytest.MonkeyPatch,
+    capability: tuple[int, int],
+    compiler: str | None,
+    headers: bool,
+    wrong: str,
 ) -> None:
     monkeypatch.delenv("TRITON_INTERPRET")
     monkeypatch.delenv("CC", raising=False)
@@ -123,6 +145,8 @@ def test_a_gpu_that_cannot_be_used_is_refused(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
     monkeypatch.setattr(shutil, "which", lambda _name: compiler)
+    if not headers:
+        monkeypatch.setattr(sysconfig, "get_paths", lambda **_: {"include": "nowhere"})
     with pytest.raises(BackendUnavailable, match=wrong):
         find_device()
 
