@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("triton", reason="triton is not installed: pip install 'umt-live[gpu]'")
 pytest.importorskip("torch", reason="torch is not installed: pip install 'umt-live[gpu]'")
 
+from benchmarks.gpu_figures import nothing, ping
 from model.config import DecoderConfig
 from tests.ahead_of_time import (
     A100,
@@ -68,6 +69,8 @@ def constants(
         "begin": widths,
         "finish": {**widths, "H": head, "TASK": task},
         "tick": {},
+        "ping": {},
+        "nothing": {},
         "condition": {"CHANNELS": 16, "PADDED": 16, "OUTPUTS": OUTPUTS},
         "encoder_front": {"C": residual, "ROWS": 16},
         "encoder_latent": {"Z": 16, "LATENTS": 16, "C": residual},
@@ -87,6 +90,8 @@ KERNELS = {
     "begin": begin,
     "finish": finish,
     "tick": tick,
+    "ping": ping,
+    "nothing": nothing,
     "condition": condition,
     "encoder_front": encoder_front,
     "encoder_layer": encoder_layer,

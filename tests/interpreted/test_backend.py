@@ -18,6 +18,7 @@ from model.bundle import Bundle, load_bundle, random_bundle, save_bundle
 from model.config import profile
 from model.errors import BackendUnavailable, ConfigError, ShapeError
 from realtime.backends import open_backend, rest_states, warm_up
+from realtime.switch import DomainPlayer, Target
 from tests.command_line import umt
 from triton_kernels.decoder import TritonDecoder
 from triton_kernels.device import Lane, find_device
@@ -159,6 +160,34 @@ def test_the_engine_rests_on_it(bundle: Path) -> None:
         np.zeros(backend.config.hop_samples, np.float32), rest.encoder.copy()
     )
     np.testing.assert_allclose(latent, rest.latent, atol=1e-6)
+
+
+def test_a_switch_of_domain_sounds_as_on_the_cpu(bundle: Path) -> None:
+    """The decoder that comes in is primed, then both play, then it alone."""
+    loaded = load_bundle(bundle)
+    rng = np.random.default_rng(4)
+    latents = rng.normal(size=(5, 1, loaded.config.latent_channels)).astype(np.float32)
+    heard = {}
+    for name in ("triton", "numba-float32"):
+        decoders = open_backend(name, loaded).decoders
+        player = DomainPlayer(
+            decoders,
+            [decoder.initial_state() for decoder in decoders],
+            latents[0],
+            (1.0, 1.0),
+            seed=5,
+            domain=0,
+        )
+        player.fade_hops = 2
+        heard[name] = np.concatenate(
+            [
+                player.play(latent, Target(int(i > 0)), 0.8).copy()
+                for i, latent in enumerate(latents)
+            ]
+        )
+        assert player.switches == 1
+        assert player.domain == 1
+    np.testing.assert_array_equal(heard["triton"], heard["numba-float32"])
 
 
 def test_translate_gives_the_samples_of_numba(bundle: Path, tmp_path: Path) -> None:
