@@ -196,10 +196,11 @@ def test_translate_gives_the_samples_of_numba(bundle: Path, tmp_path: Path) -> N
     written = {}
     for backend in ("triton", "numba-float32"):
         out = tmp_path / f"{backend}.wav"
-        umt(
+        said = umt(
             "translate", tmp_path / "in.wav", out, "--to", "two", "--bundle", bundle,
             "--backend", backend, "--seed", "3",
         )  # fmt: skip
+        assert said.status == 0, said.err
         written[backend] = soundfile.read(out, dtype="int16")[0]
     assert np.abs(written["numba-float32"]).max() > 1_000
     np.testing.assert_array_equal(written["triton"], written["numba-float32"])
