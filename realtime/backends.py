@@ -77,17 +77,17 @@ def _reference_decoder(config: ModelConfig, weights: Weights, _threads: int) -> 
 
 
 def _triton_encoder(config: ModelConfig, weights: Weights, _threads: int) -> Encoder:
-    return _triton().TritonEncoder(config, weights)
+    return _triton("encoder").TritonEncoder(config, weights)
 
 
 def _triton_decoder(config: ModelConfig, weights: Weights, _threads: int) -> Decoder:
-    return _triton().TritonDecoder(config, weights)
+    return _triton("decoder").TritonDecoder(config, weights)
 
 
-def _triton() -> Any:
-    """The GPU backend, which only who asks for it needs to have installed."""
+def _triton(part: str) -> Any:
+    """A module of the GPU backend, which only who asks for it needs to have installed."""
     try:
-        return import_module("triton_kernels.backend")
+        return import_module(f"triton_kernels.{part}")
     except ImportError as error:
         raise BackendUnavailable(
             f"the triton backend needs torch and triton ({error}); pip install 'umt-live[gpu]', "

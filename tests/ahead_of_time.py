@@ -40,6 +40,7 @@ _TYPES = {
     "gate_sums": "*u64",
     "outs": "*u64",
     "totals": "*u64",
+    "words": "*u64",
     "sharpness": "fp32",
     "sharpness_at": "*fp32",
 }
@@ -56,7 +57,7 @@ _MATRICES = {
 }
 _INTEGERS = {
     "streams", "samples", "time", "hop", "first_tag", "condition_stride", "condition_width",
-    "queue_stride", "dilation", "first", "centre", "heard_size", "said_size", "width",
+    "queue_stride", "dilation", "first", "centre", "heard_size", "said_size", "width", "times",
 }  # fmt: skip
 
 

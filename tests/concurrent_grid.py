@@ -2,9 +2,10 @@
 
 The interpreter runs one program after another; a program that waits for a later one would wait for
 ever. Here each has a thread, of which exactly one runs at a time, and which may change wherever
-programs can see each other: at every atomic operation. A tensor's atomic store arrives in two
-parts, as words do that travel alone. The order is that of some sequentially consistent machine:
-what a weak memory may do beyond that stays unseen.
+programs can see each other: at every atomic operation. What is stored atomically is under way for
+a while, as relaxed words are: a tensor's arrive in two parts, and neither these nor one tensor and
+the next in the order they were stored in; only words of one address do. Everything else that a
+program stores is seen at once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -36,6 +38,7 @@ class _Schedule:
         self._turns: dict[Place, threading.Event] = {}
         self._running: Place = (0, 0, 0)
         self._failure: BaseException | None = None
+        self._under_way: list[tuple[bytes, Callable[[], None]]] = []
 
     def run(self, programs: dict[Place, Callable[[], None]]) -> None:
         """Run them all to their ends; raises what the first to fail raised."""
@@ -52,8 +55,24 @@ class _Schedule:
         self._over.wait()
         for thread in threads:
             thread.join()
+        self._arrive(share=1.0)
         if self._failure is not None:
             raise self._failure
+
+    def send(self, addresses: bytes, *parts: Callable[[], None]) -> None:
+        """Put the parts of a store under way, once an earlier one to the addresses is there."""
+        self._arrive(share=1.0, addresses=addresses)
+        self._under_way += [(addresses, part) for part in parts]
+
+    def _arrive(self, share: float, addresses: bytes | None = None) -> None:
+        """Let some of what is under way arrive: this share of it, by chance."""
+        left = []
+        for one in self._under_way:
+            if addresses in (None, one[0]) and self._random.random() < share:
+                one[1]()
+            else:
+                left.append(one)
+        self._under_way = left
 
     def change(self) -> None:
         """Let any program go on, perhaps this one."""
@@ -61,6 +80,7 @@ class _Schedule:
         if self._left < 0:
             self._failure = self._failure or Stuck("no program got to its end")
         place = self._running
+        self._arrive(share=0.5)
         if self._failure is None:
             mine = self._turns[place]
             self._give_turn()
@@ -68,11 +88,10 @@ class _Schedule:
         if self._failure is not None:
             raise self._failure
 
-    def arrives_first(self, words: Any) -> Any:
-        """Which words of a store arrive before the others."""
-        return np.array([self._random.random() < 0.5 for _ in range(words.size)]).reshape(
-            words.shape
-        )
+    def some_of(self, words: Any) -> Any:
+        """About half of the words of a mask."""
+        chosen = [self._random.random() < 0.5 for _ in range(words.size)]
+        return words & np.array(chosen).reshape(words.shape)
 
     def _live(self, place: Place, program: Callable[[], None]) -> None:
         self._wait(place, self._turns[place])
@@ -116,17 +135,13 @@ def concurrent_grid(seed: int, patience: int = 200_000) -> Iterator[None]:
     ) -> None:
         schedule.change()
         given = np.ones(pointers.data.shape, bool) if mask is None else mask.data
-        early = schedule.arrives_first(given)
-        for part in (given & early, given & ~early):
-            store(
-                self,
-                pointers,
-                values,
-                interpreter.TensorHandle(part, interpreter.tl.int1),
-                sem,
-                scope,
-            )
-            schedule.change()
+        some = schedule.some_of(given)
+        masks = (
+            interpreter.TensorHandle(part, interpreter.tl.int1) for part in (some, given & ~some)
+        )
+        parts = [partial(store, self, pointers, values, part, sem, scope) for part in masks]
+        schedule.send(pointers.data.tobytes(), *parts)
+        schedule.change()
 
     def launch(executor: Any, arguments: dict[str, Any], grid: tuple[int, ...]) -> None:
         places = [(x, y, z) for x in range(grid[0]) for y in range(grid[1]) for z in range(grid[2])]

@@ -19,7 +19,9 @@ pytest.importorskip("torch", reason="torch is not installed: pip install 'umt-li
 pytest.importorskip("triton", reason="triton is not installed: pip install 'umt-live[gpu]'")
 
 from benchmarks import gpu
-from triton_kernels.backend import TritonDecoder, TritonEncoder, find_device
+from triton_kernels.decoder import TritonDecoder
+from triton_kernels.device import find_device
+from triton_kernels.encoder import TritonEncoder
 
 try:
     find_device()

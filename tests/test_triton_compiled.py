@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("triton", reason="triton is not installed: pip install 'umt-live[gpu]'")
 pytest.importorskip("torch", reason="torch is not installed: pip install 'umt-live[gpu]'")
 
+from benchmarks.gpu_figures import nothing, ping
 from model.config import DecoderConfig
 from tests.ahead_of_time import (
     A100,
@@ -68,6 +69,8 @@ def constants(
         "begin": widths,
         "finish": {**widths, "H": head, "TASK": task},
         "tick": {},
+        "ping": {},
+        "nothing": {},
         "condition": {"CHANNELS": 16, "PADDED": 16, "OUTPUTS": OUTPUTS},
         "encoder_front": {"C": residual, "ROWS": 16},
         "encoder_latent": {"Z": 16, "LATENTS": 16, "C": residual},
@@ -87,6 +90,8 @@ KERNELS = {
     "begin": begin,
     "finish": finish,
     "tick": tick,
+    "ping": ping,
+    "nothing": nothing,
     "condition": condition,
     "encoder_front": encoder_front,
     "encoder_layer": encoder_layer,
@@ -102,15 +107,13 @@ def build(
     shape: tuple[int, int, int, int],
     target: str,
     task: int = SAMPLE.value,
-    streams: int | None = None,
 ) -> Compiled:
-    """streams: 1 as the launcher compiles for one alone, or None for any number."""
     device = TARGETS[target]
     # The encoder's weights are float32.
     weights = "fp32" if name == "encoder_layer" else "fp16"
     options = OPTIONS | (ALL_REGISTERS if name == "pipeline" else {})
     fast = device.backend == "cuda"
-    values = constants(name, shape, fast, task) | ({"streams": streams} if streams else {})
+    values = constants(name, shape, fast, task)
     return compiled(KERNELS[name], device, options, weights, **values)
 
 
@@ -149,14 +152,20 @@ def test_scoring_and_priming_compile_too(name: str, task: int) -> None:
     assert "cp.async" not in built.assembly
 
 
+@pytest.mark.parametrize("kernel", [persistent, pipeline, fused_layer])
+def test_a_call_of_another_length_or_number_of_streams_compiles_nothing(kernel: Any) -> None:
+    """Triton makes a kernel of its own for a number that is 1, or a multiple of 16."""
+    changing = {"streams", "samples", "time", "first_tag", "dilation"}
+    kept = {one.name for one in kernel.params if not one.do_not_specialize}
+    assert not changing & kept
+
+
 @pytest.mark.parametrize("target", ["sm_80", "sm_90"])
-@pytest.mark.parametrize("name", ["pipeline", "fused_layer"])
-def test_one_stream_alone_is_compiled_apart(name: str, target: str) -> None:
-    """Triton makes a kernel of its own for a number that is 1: that of a live session."""
-    built = build(name, LIVE, target, streams=1)
-    assert built.spilled == 0
-    assert "cp.async" not in built.assembly
-    assert built.instructions["HMMA"] + built.instructions["HGMMA"] >= 8
+def test_where_threads_outnumber_words_one_thread_reads_each(target: str) -> None:
+    """Two that read one word could see two values, and only one of them its right tag."""
+    assembly = build("pipeline", (2, 16, 16, 16), target).assembly
+    for after in assembly.split("ld.relaxed.gpu")[1:]:
+        assert re.match(r"[^$]*?st\.shared(?:[^$]*?)bar\.sync", after)
 
 
 @pytest.mark.parametrize("target", ["sm_90", "gfx90a"])

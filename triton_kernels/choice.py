@@ -10,9 +10,11 @@ import re
 from dataclasses import dataclass, replace
 
 from model.config import LEVELS, DecoderConfig
+from triton_kernels.calls import Sampler
+from triton_kernels.layer_graphs import FusedLayers
 from triton_kernels.pack import Widths
 from triton_kernels.pipeline import PART, RESIDENT
-from triton_kernels.samplers import SAMPLERS, FusedLayers, Persistent, Pipeline, Sampler
+from triton_kernels.samplers import SAMPLERS, Persistent, Pipeline
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Device:
 DEVICES = {
     "A100": Device("A100", 108, 1.41, 4.6e12, 166_912, 0.75, 1.6, 64),
     "H100": Device("H100", 132, 1.75, 7.0e12, 232_448, 0.70, 1.4, 128),
+    "H200": Device("H200", 132, 1.75, 7.0e12, 232_448, 0.70, 1.4, 128),
     "L4": Device("L4", 58, 2.04, 2.0e12, 101_376, 0.70, 1.5, 128),
     "RTX 4090": Device("RTX 4090", 128, 2.52, 5.0e12, 101_376, 0.60, 1.4, 128),
 }

@@ -25,7 +25,8 @@ def begin(embedding, skip_bias, previous, signal, total, R: tl.constexpr, S: tl.
     tl.store(total + stream * S + skips, tl.load(skip_bias + skips))
 
 
-@triton.jit
+# One kernel for all layers and any number of streams.
+@triton.jit(do_not_specialize=["streams", "dilation"])
 def fused_layer(
     past,
     current,

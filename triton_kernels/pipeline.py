@@ -41,8 +41,9 @@ def receive(words, tag):
     return (taken & 0xFFFFFFFF).to(tl.uint32).to(tl.float32, bitcast=True)
 
 
-# What changes from launch to launch must not make the compiler start again.
-@triton.jit(do_not_specialize=["samples", "time", "first_tag"])
+# What changes from launch to launch must not make the compiler start again; and one stream alone is
+# to run what many do.
+@triton.jit(do_not_specialize=["streams", "samples", "time", "first_tag"])
 def pipeline(
     embedding,
     past,

@@ -4,12 +4,22 @@
 Every layer's input lives in a ring of its own, indexed by time, that is longer than a block and
 what the layer looks back to. A launch reads the ring of its layer and writes that of the next: what
 the next block needs of the past is already where it will look for it.
+
+A sample lies in the same row of a program however its block was cut: a matrix product may round one
+row unlike another.
 """
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
+
+
+@triton.jit
+def rows_of(first, samples, ROWS: tl.constexpr):
+    """The times of this program's rows, a multiple of ROWS first, and which are new samples."""
+    time = first // ROWS * ROWS + tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    return time, (time >= first) & (time < first + samples)
 
 
 @triton.jit(do_not_specialize=["first", "samples"])
@@ -20,11 +30,9 @@ def encoder_front(
     """The convolution of kernel 3 from mu-law levels; weight (3, C), oldest tap first.
 
     levels: ring of heard_size. said: ring (said_size, C). Both sizes are powers of two. first: time
-    of the first of ``samples`` new ones. Grid: one program for ROWS of them.
+    of the first of ``samples`` new ones. Grid: a program for every ROWS in which there are some.
     """
-    n = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    here = n < samples
-    time = first + n
+    time, here = rows_of(first, samples, ROWS)
     channels = tl.arange(0, C)[None, :]
     total = tl.zeros([ROWS, C], tl.float32) + tl.load(bias + channels)
     for tap in tl.static_range(3):
@@ -43,9 +51,8 @@ def encoder_layer(
     dilated: (3, C, C), oldest tap first; mix: (C, C). heard, said: rings (size, C) of this layer's
     input and the next's. The rest as in ``encoder_front``.
     """
-    n = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    here = (n < samples)[:, None]
-    time = (first + n)[:, None]
+    time, here = rows_of(first, samples, ROWS)
+    time, here = time[:, None], here[:, None]
     channels = tl.arange(0, C)[None, :]
     total = tl.zeros([ROWS, C], tl.float32) + tl.load(dilated_bias + channels)
     # Weights are (out, in), read transposed as the right factor, a few channels at a time: all at

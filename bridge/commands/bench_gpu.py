@@ -53,7 +53,7 @@ def gpu(
     ] = 20,
     minutes: Annotated[
         float, typer.Option("--minutes", metavar="M", min=0.1, help="Begin no row after these.")
-    ] = 7.0,
+    ] = 5.0,
     json_path: JsonOption = None,
 ) -> None:
     """The GPU's samplers: each checked against the reference, and timed.
@@ -69,6 +69,7 @@ def gpu(
         require_place(json_path)
     with needs("gpu"):
         from benchmarks import gpu as bench
+        from benchmarks.gpu_figures import device_figures
 
     asked = bench.tasks(
         shapes or bench.SHAPES, streams or bench.STREAMS, samplers or bench.MEASURED
@@ -91,13 +92,15 @@ def gpu(
     for name, reason in left_out.items():
         note(f"{name} {reason}")
     with _ended_after(bench.longest_row_s()):
-        report["measured"] = _tried(bench.device_figures)
+        report["measured"] = figures = _tried(device_figures)
     if json_path is not None:
         _write(json_path, report)
         say(f"written to {shown(json_path)}")
     if bad := [row for row in rows if "failed" in row or row.get("right") is False]:
         names = ", ".join(f"{row['shape']} {row['sampler']} x {row['streams']}" for row in bad)
         raise UmtError(f"{len(bad)} of {len(rows)} rows are wrong or failed: {names}")
+    if "failed" in figures:
+        raise UmtError(f"an exchange and a launch could not be measured: {figures['failed']}")
 
 
 def _tried(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:

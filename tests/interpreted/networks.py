@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from model.config import LEVELS, DecoderConfig, ModelConfig, profile
 from model.reference import ReferenceDecoder, ReferenceDecoderState
 from model.weights import Weights, decoder_shapes, random_weights
+from triton_kernels.calls import Call, Sampler
 from triton_kernels.pack import Streams, pack_decoder
 from triton_kernels.parts import PRIME, SAMPLE, SCORE
-from triton_kernels.samplers import Call, Sampler
 
 HOP = 3
 TEMPERATURE = 0.8
@@ -65,22 +65,28 @@ class Take:
         return Take(self.latents[:, begin:end], self.uniforms[:, now], self.codes[:, now])
 
 
-def sampled(reference: ReferenceDecoder, take: Take) -> NDArray[np.uint8]:
-    """The reference's samples, stream by stream."""
+def sampled(
+    reference: ReferenceDecoder, take: Take, states: list[ReferenceDecoderState] | None = None
+) -> NDArray[np.uint8]:
+    """The reference's samples, stream by stream; from its states, or from rest."""
+    states = states or [reference.initial_state() for _ in take.latents]
     return np.stack(
         [
-            reference.generate(latents, uniforms, reference.initial_state(), TEMPERATURE)
-            for latents, uniforms in zip(take.latents, take.uniforms, strict=True)
+            reference.generate(latents, uniforms, state, TEMPERATURE)
+            for latents, uniforms, state in zip(take.latents, take.uniforms, states, strict=True)
         ]
     )
 
 
-def scored(reference: ReferenceDecoder, take: Take) -> NDArray[np.float32]:
-    """The reference's logits, stream by stream."""
+def scored(
+    reference: ReferenceDecoder, take: Take, states: list[ReferenceDecoderState] | None = None
+) -> NDArray[np.float32]:
+    """The reference's logits, likewise."""
+    states = states or [reference.initial_state() for _ in take.latents]
     return np.stack(
         [
-            reference.teacher_force(latents, codes, reference.initial_state())
-            for latents, codes in zip(take.latents, take.codes, strict=True)
+            reference.teacher_force(latents, codes, state)
+            for latents, codes, state in zip(take.latents, take.codes, states, strict=True)
         ]
     )
 
@@ -95,6 +101,33 @@ def sampler(
 def rest(config: ModelConfig, streams: int) -> Streams:
     """Streams without a past."""
     return Streams.at_rest(config.decoder, streams, CPU)
+
+
+def midway(
+    config: ModelConfig, streams: int, time: int, seed: int = 2
+) -> tuple[Streams, list[ReferenceDecoderState]]:
+    """Streams that are ``time`` samples old, their past made up; and the reference's states."""
+    rng, channels = np.random.default_rng(seed), config.decoder.residual_channels
+    states = [
+        ReferenceDecoderState(
+            [rng.normal(size=(d, channels)).astype(np.float32) for d in config.decoder.dilations],
+            int(rng.integers(LEVELS)),
+        )
+        for _ in range(streams)
+    ]
+    return laid_out(config, states, time), states
+
+
+def laid_out(config: ModelConfig, states: list[ReferenceDecoderState], time: int) -> Streams:
+    """The reference's states as the kernels keep them, ``time`` samples after rest."""
+    ours = rest(config, len(states))
+    ours.time = time % max(config.decoder.dilations)
+    for stream, state in enumerate(states):
+        ours.previous[stream] = state.previous
+        # A ring holds the oldest where the next is written.
+        rings = [np.roll(queue, time % len(queue), axis=0) for queue in state.queues]
+        ours.queues[stream, :, : rings[0].shape[1]] = torch.from_numpy(np.concatenate(rings))
+    return ours
 
 
 def run(sampler: Sampler, task: Any, take: Take, streams: Streams) -> NDArray[Any] | None:
@@ -114,6 +147,26 @@ def run(sampler: Sampler, task: Any, take: Take, streams: Streams) -> NDArray[An
     if task == PRIME.value:
         return None
     return (call.codes if task == SAMPLE.value else call.scores).numpy()
+
+
+def samples_are_the_references(kind: type[Sampler], config: ModelConfig, streams: int) -> None:
+    """Check a sampler in float32, from the middle of a take, in two launches, the second from a
+    copy of what the first left."""
+    weights, take = typed_weights(config, torch.float32), Take.random(config, streams, hops=2)
+    ours = sampler(kind, config, weights, torch.float32)
+    reference = ReferenceDecoder(config, weights, np.float32)
+    started, states = midway(config, streams, time=13)
+    expected = sampled(reference, take, states)
+    first = run(ours, SAMPLE.value, take.hops(0, 1), started)
+    resumed = started.copy()
+    started.queues.fill_(torch.nan)
+    second = run(ours, SAMPLE.value, take.hops(1, 2), resumed)
+    np.testing.assert_array_equal(np.concatenate([first, second], axis=1), expected)
+    # Both draw from many codes, or equality would say little.
+    assert len(np.unique(expected)) > expected.size / 2
+    left = laid_out(config, states, resumed.time)
+    torch.testing.assert_close(resumed.queues, left.queues, atol=1e-4, rtol=1e-4)
+    assert torch.equal(resumed.previous, left.previous)
 
 
 class RoundingReference(ReferenceDecoder):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sysconfig
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +18,10 @@ from model.bundle import Bundle, load_bundle, random_bundle, save_bundle
 from model.config import profile
 from model.errors import BackendUnavailable, ConfigError, ShapeError
 from realtime.backends import open_backend, rest_states, warm_up
+from realtime.switch import DomainPlayer, Target
 from tests.command_line import umt
-from triton_kernels.backend import Lane, TritonDecoder, find_device
+from triton_kernels.decoder import TritonDecoder
+from triton_kernels.device import Lane, find_device
 
 
 @pytest.fixture(scope="module")
@@ -106,15 +110,35 @@ def test_a_lane_is_left_when_its_work_fails() -> None:
         pass
 
 
+def test_two_decoders_draw_in_two_threads_what_each_draws_alone(bundle: Path) -> None:
+    loaded, first = decoder(bundle)
+    second = TritonDecoder(loaded.config, loaded.decoders["two"])
+    latents = np.ones((1, loaded.config.latent_channels), np.float32)
+    uniforms = np.linspace(0, 0.99, loaded.config.hop_samples, dtype=np.float32)
+
+    def drawn(ours: TritonDecoder) -> np.ndarray:
+        return ours.generate(latents, uniforms, ours.initial_state())
+
+    alone = [drawn(ours) for ours in (first, second)]
+    with ThreadPoolExecutor(2) as threads:
+        beside = list(threads.map(drawn, (first, second)))
+    np.testing.assert_array_equal(beside, alone)
+
+
 @pytest.mark.parametrize(
-    ("capability", "compiler", "wrong"),
+    ("capability", "compiler", "headers", "wrong"),
     [
-        ((7, 0), "/usr/bin/gcc", "capability 7.5 or later, Some GPU has 7.0; use --backend"),
-        ((9, 0), None, "triton needs a C compiler .* install gcc"),
+        ((7, 0), "gcc", True, "capability 7.5 or later, Some GPU has 7.0; use --backend"),
+        ((9, 0), None, True, "triton needs a C compiler .* install gcc"),
+        ((9, 0), "gcc", False, "nowhere has no Python.h; install python3-dev"),
     ],
 )
 def test_a_gpu_that_cannot_be_used_is_refused(
-    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], compiler: str | None, wrong: str
+    monkeypatch: pytest.MonkeyPatch,
+    capability: tuple[int, int],
+    compiler: str | None,
+    headers: bool,
+    wrong: str,
 ) -> None:
     monkeypatch.delenv("TRITON_INTERPRET")
     monkeypatch.delenv("CC", raising=False)
@@ -122,6 +146,8 @@ def test_a_gpu_that_cannot_be_used_is_refused(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
     monkeypatch.setattr(shutil, "which", lambda _name: compiler)
+    if not headers:
+        monkeypatch.setattr(sysconfig, "get_paths", lambda **_: {"include": "nowhere"})
     with pytest.raises(BackendUnavailable, match=wrong):
         find_device()
 
@@ -136,16 +162,45 @@ def test_the_engine_rests_on_it(bundle: Path) -> None:
     np.testing.assert_allclose(latent, rest.latent, atol=1e-6)
 
 
+def test_a_switch_of_domain_sounds_as_on_the_cpu(bundle: Path) -> None:
+    """The decoder that comes in is primed, then both play, then it alone."""
+    loaded = load_bundle(bundle)
+    rng = np.random.default_rng(4)
+    latents = rng.normal(size=(5, 1, loaded.config.latent_channels)).astype(np.float32)
+    heard = {}
+    for name in ("triton", "numba-float32"):
+        decoders = open_backend(name, loaded).decoders
+        player = DomainPlayer(
+            decoders,
+            [decoder.initial_state() for decoder in decoders],
+            latents[0],
+            (1.0, 1.0),
+            seed=5,
+            domain=0,
+        )
+        player.fade_hops = 2
+        heard[name] = np.concatenate(
+            [
+                player.play(latent, Target(int(i > 0)), 0.8).copy()
+                for i, latent in enumerate(latents)
+            ]
+        )
+        assert player.switches == 1
+        assert player.domain == 1
+    np.testing.assert_array_equal(heard["triton"], heard["numba-float32"])
+
+
 def test_translate_gives_the_samples_of_numba(bundle: Path, tmp_path: Path) -> None:
     tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(320) / 16_000)
     soundfile.write(tmp_path / "in.wav", tone, 16_000)
     written = {}
     for backend in ("triton", "numba-float32"):
         out = tmp_path / f"{backend}.wav"
-        umt(
+        said = umt(
             "translate", tmp_path / "in.wav", out, "--to", "two", "--bundle", bundle,
             "--backend", backend, "--seed", "3",
         )  # fmt: skip
+        assert said.status == 0, said.err
         written[backend] = soundfile.read(out, dtype="int16")[0]
     assert np.abs(written["numba-float32"]).max() > 1_000
     np.testing.assert_array_equal(written["triton"], written["numba-float32"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from math import inf
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +18,10 @@ from triton_kernels.choice import (
     predicted_us,
     weight_bytes,
 )
-from triton_kernels.samplers import FusedLayers, Persistent, Pipeline
+from triton_kernels.layer_graphs import FusedLayers
+from triton_kernels.samplers import Persistent, Pipeline
 
+DOCS = Path(__file__).parents[2] / "docs" / "kernels.md"
 A100 = DEVICES["A100"]
 LIVE, PAPER = (config_of_shape(shape).decoder for shape in ("20/64/64", "40/128/128"))
 
@@ -25,6 +29,23 @@ LIVE, PAPER = (config_of_shape(shape).decoder for shape in ("20/64/64", "40/128/
 def test_the_weights_of_the_live_shape_are_counted() -> None:
     """Layers of two taps, two gates, residual and skip; a head of 128 x 64 and 256 x 128."""
     assert weight_bytes(LIVE) == 2 * (20 * (4 + 2) * 64 * 64 + 128 * 64 + 256 * 128)
+
+
+def test_the_table_in_the_docs_is_the_models() -> None:
+    rows = re.findall(r"^\| (\d+/\d+/\d+)[^|]*\| ([\d.]+) \| (.*) \|$", DOCS.read_text(), re.M)
+    assert len(rows) == 5
+    for shape, megabytes, cells in rows:
+        config = config_of_shape(shape).decoder
+        assert float(megabytes) == round(weight_bytes(config) / 1e6, 2)
+        names = ("A100", "H100", "L4", "RTX 4090")
+        for name, cell in zip(names, cells.split(" | "), strict=True):
+            times = [
+                predicted_us(one.name, config, 1, DEVICES[name])
+                for one in (Persistent, Pipeline, FusedLayers)
+            ]
+            assert cell == " / ".join(
+                "\N{EN DASH}" if time == inf else f"{time:.0f}" for time in times
+            )
 
 
 def test_the_papers_shape_goes_to_the_pipeline_while_it_fits() -> None:

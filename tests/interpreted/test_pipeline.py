@@ -49,6 +49,13 @@ FAULTS = {
         "while tl.max(tl.max(((taken >> 32).to(tl.int32) != tag)",
         "while tl.min(tl.min(((taken >> 32).to(tl.int32) != tag)",
     ),
+    "trust in the order of two vectors": (
+        "filtered = receive(from_past, tag)\n"
+        "            gated = receive(from_past + R * STREAMS, tag)",
+        "gated = receive(from_past + R * STREAMS, tag)\n            filtered = (tl.atomic_load("
+        "from_past, sem='relaxed', scope='gpu') & 0xFFFFFFFF).to(tl.uint32)"
+        ".to(tl.float32, bitcast=True)",
+    ),
     "a wrong tag": (
         "send(signals + word, embedded",
         "tag += 1\n            send(signals + word, embedded",

@@ -12,7 +12,7 @@ from model.config import EncoderConfig, ModelConfig, profile
 from model.errors import ShapeError
 from model.reference import ReferenceEncoder
 from model.weights import Weights, encoder_shapes, random_weights
-from triton_kernels.backend import ENCODER_CHUNK, TritonEncoder
+from triton_kernels.encoder import ENCODER_CHUNK, TritonEncoder
 
 
 def network(channels: int, causal: bool) -> tuple[ModelConfig, Weights]:
