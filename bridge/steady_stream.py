@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from threading import Event
 
 from bridge.audio import AudioStream
 from bridge.console import note
@@ -19,12 +20,14 @@ _LONGEST_DELAY_S = 2.0
 class SteadyStream:
     """One engine's place at a device, whichever stream that is at the moment."""
 
-    def __init__(self, open_stream: Callable[[bool], AudioStream]):
+    def __init__(self, open_stream: Callable[[bool], AudioStream], ending: Event | None = None):
         """Open the device. open_stream: told whether it does so again.
+
+        ending: once it is set, a device that is back and silent is not waited for.
 
         Raises AudioDeviceError if the device refuses.
         """
-        self._open_stream = open_stream
+        self._open_stream, self._ending = open_stream, ending
         self.stream = self._opened(again=False)
         self._rate, self._block = self.stream.rate, self.stream.block
         self.lost_at: float | None = None
@@ -78,7 +81,8 @@ class SteadyStream:
     def _opened(self, again: bool) -> AudioStream:
         stream = self._open_stream(again)
         try:
-            stream.settle()
+            # The first time, an engine is built for what this finds out.
+            stream.settle(self._ending if again else None)
         except BaseException:
             stream.close()
             raise
