@@ -15,6 +15,7 @@ from realtime.engine import Engine
 
 _FIRST_DELAY_S = 0.25
 _LONGEST_DELAY_S = 2.0
+_FIRST_TRIES = 3
 
 
 class SteadyStream:
@@ -23,12 +24,11 @@ class SteadyStream:
     def __init__(self, open_stream: Callable[[bool], AudioStream], ending: Event | None = None):
         """Open the device. open_stream: told whether it does so again.
 
-        ending: once it is set, a device that is back and silent is not waited for.
-
+        ending: once it is set, a device that is silent or stumbles is not waited for.
         Raises AudioDeviceError if the device refuses.
         """
         self._open_stream, self._ending = open_stream, ending
-        self.stream = self._opened(again=False)
+        self.stream = self._first()
         self._rate, self._block = self.stream.rate, self.stream.block
         self.lost_at: float | None = None
         """When the device was lost, if it is; ``monotonic`` seconds."""
@@ -78,11 +78,24 @@ class SteadyStream:
         """Stop the stream. Returns False if its driver hangs, unless that was left behind."""
         return self.stream.close() or (self.lost_at is not None and self.stream.replaceable)
 
-    def _opened(self, again: bool) -> AudioStream:
+    def _first(self) -> AudioStream:
+        """A driver may stumble as it starts, as PulseAudio's does on a busy machine.
+
+        An engine is built for what this stream settles to, so that it has to.
+        """
+        tried = 0
+        while True:
+            try:
+                return self._opened(again=tried > 0)
+            except DeviceLost:
+                tried += 1
+                if tried == _FIRST_TRIES or (self._ending and self._ending.is_set()):
+                    raise
+
+    def _opened(self, again: bool, ending: Event | None = None) -> AudioStream:
         stream = self._open_stream(again)
         try:
-            # The first time, an engine is built for what this finds out.
-            stream.settle(self._ending if again else None)
+            stream.settle(ending)
         except BaseException:
             stream.close()
             raise
@@ -90,7 +103,7 @@ class SteadyStream:
 
     def _try_again(self, lost_at: float) -> None:
         try:
-            stream = self._opened(again=True)
+            stream = self._opened(again=True, ending=self._ending)
         except AudioDeviceError as error:
             self._next_try = time.monotonic() + self._delay_s
             self._delay_s = min(2.0 * self._delay_s, _LONGEST_DELAY_S)

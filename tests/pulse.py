@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.jack import RATE, end, wait_until
+from tests.jack import RATE, end
 
 Audio = NDArray[np.float32]
 
@@ -163,16 +163,3 @@ def pulse_server(folder: Path) -> Iterator[PulseServer]:
 def level(audio: Audio) -> float:
     """Root mean square."""
     return float(np.sqrt(np.mean(np.square(audio, dtype=np.float64)))) if len(audio) else 0.0
-
-
-def wait_for_level(
-    heard: Callable[[], Audio], low: float, high: float, timeout_s: float, what: str
-) -> None:
-    """Wait until the last half second heard has a level between two."""
-    half = RATE // 2
-
-    def reached() -> bool:
-        audio = heard()
-        return len(audio) > half and low < level(audio[-half:]) < high
-
-    wait_until(reached, timeout_s, what)

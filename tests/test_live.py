@@ -308,6 +308,26 @@ def test_a_device_of_alsa_is_opened_again_beside_what_hangs(
     assert steady.close()
 
 
+def test_a_device_that_stumbles_as_it_starts_is_opened_again(
+    portaudio: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge.audio, "_PROBE_S", 0.2)
+    looked: list[bool] = []
+
+    def look_again() -> None:
+        looked.append(True)
+        portaudio.Stream.calls = len(looked) == 2
+
+    monkeypatch.setattr(bridge.devices, "look_again", look_again)
+    portaudio.Stream.calls = False
+    steady = SteadyStream(stream_opener("portaudio", "0", "0", None, 0, 1))
+    assert steady.stream.block == 64
+    assert steady.close()
+    portaudio.Stream.calls, looked[:] = False, [True, True]
+    with pytest.raises(DeviceLost, match="asked for no audio"):
+        SteadyStream(stream_opener("portaudio", "0", "0", None, 0, 1))
+
+
 def test_a_session_can_be_ended_while_its_driver_hangs(
     portaudio: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from model.bundle import Bundle, save_bundle
 from model.config import LEVELS, SILENCE
 from tests.command_line import start_umt
 from tests.jack import RATE, end, wait_until
-from tests.pulse import DEVICE, Audio, PulseServer, pulse_server, wait_for_level
+from tests.pulse import DEVICE, Audio, PulseServer, level, pulse_server
 
 pytestmark = [
     pytest.mark.alone,
@@ -32,6 +32,7 @@ pytestmark = [
     ),
 ]
 
+PIECE = RATE // 4
 LOUD = 0.05, 2.0
 WHISPER = 5e-4, 0.02
 """Levels of the two domains of ``bundle_path``, far apart; silence is below both."""
@@ -71,6 +72,27 @@ class Playing:
     def said(self) -> str:
         return self.log.read_text()
 
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+        """Fails, saying why, if umt ends before it comes true."""
+
+        def come_true() -> bool:
+            assert self.process.poll() is None, self.said
+            return condition()
+
+        wait_until(come_true, timeout_s, what)
+
+    def wait_for_level(
+        self, heard: Callable[[], Audio], between: tuple[float, float], timeout_s: float, what: str
+    ) -> None:
+        """Wait until what was heard last has a level between two."""
+        low, high = between
+
+        def reached() -> bool:
+            audio = heard()
+            return len(audio) > PIECE and low < level(audio[-PIECE:]) < high
+
+        self.wait_for(reached, timeout_s, what)
+
     def send(self, address: str, kind: str, value: object) -> None:
         found = re.search(r"OSC on [\d.]+:(\d+)", self.said)
         assert found, self.said
@@ -99,15 +121,16 @@ def playing(server: PulseServer, bundle: Path, folder: Path) -> Iterator[Playing
 
 
 def likeness(heard: Audio, phrase: Audio) -> float:
-    """Of the last seconds heard to the phrase played over and over, wherever it begins: 0 to 1."""
-    seconds = heard[-3 * RATE :].astype(np.float64)
-    spectrum = np.fft.rfft(np.resize(phrase, len(seconds)))
-    match = np.fft.irfft(np.fft.rfft(seconds) * spectrum.conj(), len(seconds))
-    return float(
-        np.abs(match).max()
-        / np.linalg.norm(seconds)
-        / np.linalg.norm(np.resize(phrase, len(seconds)))
-    )
+    """Of what was heard last to some part of the phrase, which goes round: 0 to 1.
+
+    A piece as short as it can be told by: PulseAudio may lose some sound at any time.
+    """
+    piece, round_about = heard[-PIECE:].astype(np.float64), np.tile(phrase, 2).astype(np.float64)
+    energy = np.cumsum(np.concatenate([[0.0], np.square(round_about)]))
+    norms = np.sqrt(energy[PIECE:] - energy[:-PIECE])
+    spectrum = np.fft.rfft(round_about) * np.fft.rfft(piece, len(round_about)).conj()
+    match = np.fft.irfft(spectrum, len(round_about))[: len(norms)]
+    return float(np.abs(match / (norms + 1e-9)).max() / (np.linalg.norm(piece) + 1e-9))
 
 
 def test_the_microphone_is_translated_and_a_switch_is_heard(
@@ -116,12 +139,12 @@ def test_the_microphone_is_translated_and_a_switch_is_heard(
     server.play(phrase, 200)
     heard = server.listen("loudspeaker")
     with playing(server, bundle_path, tmp_path) as umt:
-        wait_for_level(heard, *LOUD, 120, "the first domain")
-        assert likeness(heard(), phrase) < 0.2
+        umt.wait_for_level(heard, LOUD, 120, "the first domain")
+        assert likeness(heard(), phrase) < 0.3
         umt.send("/umt/domain", "s", "b")
-        wait_for_level(heard, *WHISPER, 20, "the second domain")
+        umt.wait_for_level(heard, WHISPER, 20, "the second domain")
         umt.send("/umt/mix", "f", 0)
-        wait_until(lambda: likeness(heard(), phrase) > 0.5, 30, "the microphone itself")
+        umt.wait_for(lambda: likeness(heard(), phrase) > 0.5, 30, "the microphone itself")
         umt.ends_in_good_order()
 
 
@@ -132,15 +155,15 @@ def test_audio_is_back_after_the_server_has_died_and_come_back(
     server.play(phrase, 200)
     heard = server.listen("before")
     with playing(server, bundle_path, tmp_path) as umt:
-        wait_for_level(heard, *LOUD, 120, "the first domain")
+        umt.wait_for_level(heard, LOUD, 120, "the first domain")
         server.kill()
-        wait_until(lambda: "waiting for it" in umt.said, 20, "umt to notice")
+        umt.wait_for(lambda: "waiting for it" in umt.said, 20, "umt to notice")
         server.start_again()
         server.play(phrase, 200)
         heard = server.listen("after")
-        wait_for_level(heard, *LOUD, 30, "the translation to come back")
+        umt.wait_for_level(heard, LOUD, 30, "the translation to come back")
         lost = umt.said.count("waiting for it")
         server.kill()
-        wait_until(lambda: umt.said.count("waiting for it") > lost, 20, "umt to notice again")
+        umt.wait_for(lambda: umt.said.count("waiting for it") > lost, 20, "umt to notice again")
         umt.ends_in_good_order()
     assert "the sound device is back" in umt.said

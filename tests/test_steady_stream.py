@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -178,6 +179,21 @@ def test_only_a_device_that_is_waited_for_need_not_settle(
     device.next = Stream()
     steady.watch()
     assert device.streams[1].ending is ending
+
+
+@pytest.mark.parametrize(("ended", "tries"), [(False, 3), (True, 1)])
+def test_a_driver_that_stumbles_is_tried_again_unless_it_is_to_end(
+    device: Device, ended: bool, tries: int
+) -> None:
+    ending = Event()
+    if ended:
+        ending.set()
+    device.next = Stream()
+    device.next.silent = True
+    with pytest.raises(DeviceLost, match="asked for no audio"):
+        SteadyStream(device.open, ending)
+    assert len(device.tries) == tries
+    assert device.streams[-1].closed
 
 
 def test_a_driver_that_hangs_is_not_waited_for(device: Device, clock: SimpleNamespace) -> None:
