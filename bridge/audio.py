@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from threading import Event
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,8 +43,11 @@ class AudioStream(Protocol):
     def replaceable(self) -> bool:
         """Whether its device can be opened again even if closing it hangs."""
 
-    def settle(self) -> None:
-        """Wait until the size of the blocks is known. Raises AudioDeviceError if none comes."""
+    def settle(self, ending: Event | None = None) -> None:
+        """Wait until the size of the blocks is known, or ``ending`` is set.
+
+        Raises AudioDeviceError if no block comes.
+        """
 
     def device_latency(self) -> LatencyItem | None:
         """The device's own part as its driver declares it; None where that makes no sense."""
@@ -155,10 +159,13 @@ class DuplexStream:
         """ALSA opens by name each time; JACK's PortAudio has joined its server once for all."""
         return {self.settings.input.host, self.settings.output.host} == {"ALSA"}
 
-    def settle(self) -> None:
-        """Wait until the size of the blocks is known. Raises AudioDeviceError if none comes."""
+    def settle(self, ending: Event | None = None) -> None:
+        """Wait until the size of the blocks is known, or ``ending`` is set.
+
+        Raises AudioDeviceError if no block comes.
+        """
         deadline = time.monotonic() + _PROBE_S
-        while self.callback.calls < _PROBE_CALLBACKS:
+        while self.callback.calls < _PROBE_CALLBACKS and not (ending and ending.is_set()):
             if time.monotonic() > deadline and not self.callback.calls:
                 raise self._gave_up("started but asked for no audio")
             if time.monotonic() > deadline:

@@ -102,10 +102,13 @@ class JackStream:
         """Not if closing it hangs: its ports have names that only one can have."""
         return False
 
-    def settle(self) -> None:
-        """Wait for the first callbacks. Raises DeviceLost if none comes."""
+    def settle(self, ending: threading.Event | None = None) -> None:
+        """Wait for the first callbacks, or until ``ending`` is set.
+
+        Raises DeviceLost if none comes.
+        """
         deadline = time.monotonic() + _PROBE_S
-        while self.calls < _PROBE_CALLBACKS:
+        while self.calls < _PROBE_CALLBACKS and not (ending and ending.is_set()):
             if time.monotonic() > deadline:
                 raise self._gave_up("started but asked for no audio")
             time.sleep(0.01)

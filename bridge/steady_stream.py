@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from threading import Event
 
 from bridge.audio import AudioStream
 from bridge.console import note
@@ -21,12 +21,13 @@ _FIRST_TRIES = 3
 class SteadyStream:
     """One engine's place at a device, whichever stream that is at the moment."""
 
-    def __init__(self, open_stream: Callable[[bool], AudioStream]):
+    def __init__(self, open_stream: Callable[[bool], AudioStream], ending: Event | None = None):
         """Open the device. open_stream: told whether it does so again.
 
+        ending: once it is set, a device that is silent or stumbles is not waited for.
         Raises AudioDeviceError if the device refuses.
         """
-        self._open_stream = open_stream
+        self._open_stream, self._ending = open_stream, ending
         self.stream = self._first()
         self._rate, self._block = self.stream.rate, self.stream.block
         self.lost_at: float | None = None
@@ -78,16 +79,23 @@ class SteadyStream:
         return self.stream.close() or (self.lost_at is not None and self.stream.replaceable)
 
     def _first(self) -> AudioStream:
-        """A driver may stumble as it starts, as PulseAudio's does on a busy machine."""
-        for tried in range(_FIRST_TRIES - 1):
-            with suppress(DeviceLost):
-                return self._opened(again=tried > 0)
-        return self._opened(again=True)
+        """A driver may stumble as it starts, as PulseAudio's does on a busy machine.
 
-    def _opened(self, again: bool) -> AudioStream:
+        An engine is built for what this stream settles to, so that it has to.
+        """
+        tried = 0
+        while True:
+            try:
+                return self._opened(again=tried > 0)
+            except DeviceLost:
+                tried += 1
+                if tried == _FIRST_TRIES or (self._ending and self._ending.is_set()):
+                    raise
+
+    def _opened(self, again: bool, ending: Event | None = None) -> AudioStream:
         stream = self._open_stream(again)
         try:
-            stream.settle()
+            stream.settle(ending)
         except BaseException:
             stream.close()
             raise
@@ -95,7 +103,7 @@ class SteadyStream:
 
     def _try_again(self, lost_at: float) -> None:
         try:
-            stream = self._opened(again=True)
+            stream = self._opened(again=True, ending=self._ending)
         except AudioDeviceError as error:
             self._next_try = time.monotonic() + self._delay_s
             self._delay_s = min(2.0 * self._delay_s, _LONGEST_DELAY_S)

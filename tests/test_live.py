@@ -351,6 +351,17 @@ def test_a_device_that_never_calls_is_lost(
         opened().settle()
 
 
+def test_whoever_wants_to_end_need_not_wait_for_a_silent_device(
+    portaudio: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge.audio, "_PROBE_S", 3600.0)
+    portaudio.Stream.calls = False
+    stream, ending = opened(), threading.Event()
+    ending.set()
+    stream.settle(ending)
+    assert stream.close()
+
+
 def test_a_device_that_refuses_is_an_error_with_its_reason(portaudio: SimpleNamespace) -> None:
     portaudio.Stream.refuses = portaudio.PortAudioError("Invalid sample rate")
     with pytest.raises(AudioDeviceError, match="'out' at 48000 Hz: Invalid sample rate.*--rate"):

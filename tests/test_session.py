@@ -45,7 +45,7 @@ class Stream:
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.engine: Any = None
 
-    def settle(self) -> None:
+    def settle(self, _: object = None) -> None:
         pass
 
     def device_latency(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,7 +26,8 @@ class Stream:
         self.recorder: Any = None
         self.lost = self.closed = self.hangs = self.silent = False
 
-    def settle(self) -> None:
+    def settle(self, ending: Any = None) -> None:
+        self.ending = ending
         if self.silent:
             raise DeviceLost("it asked for no audio")
 
@@ -163,6 +165,35 @@ def test_blocks_that_grow_while_playing_are_told_once(
     for _ in range(3):
         steady.watch()
     assert capsys.readouterr().err.count("have grown from 512 to 1024 frames") == 1
+
+
+def test_only_a_device_that_is_waited_for_need_not_settle(
+    device: Device, clock: SimpleNamespace
+) -> None:
+    """The first time, an engine is built for what settles; later, Ctrl-C must not wait for it."""
+    ending = object()
+    steady = SteadyStream(device.open, ending)  # type: ignore[arg-type]
+    assert device.streams[0].ending is None
+    device.streams[0].lost = True
+    steady.watch()
+    device.next = Stream()
+    steady.watch()
+    assert device.streams[1].ending is ending
+
+
+@pytest.mark.parametrize(("ended", "tries"), [(False, 3), (True, 1)])
+def test_a_driver_that_stumbles_is_tried_again_unless_it_is_to_end(
+    device: Device, ended: bool, tries: int
+) -> None:
+    ending = Event()
+    if ended:
+        ending.set()
+    device.next = Stream()
+    device.next.silent = True
+    with pytest.raises(DeviceLost, match="asked for no audio"):
+        SteadyStream(device.open, ending)
+    assert len(device.tries) == tries
+    assert device.streams[-1].closed
 
 
 def test_a_driver_that_hangs_is_not_waited_for(device: Device, clock: SimpleNamespace) -> None:
