@@ -85,10 +85,8 @@ class Addresses:
                 self.refused += 1
                 reason = str(error)[:_MOST_TEXT]
                 outcome.answer("/umt/error", message.address[:_MOST_TEXT], reason)
-        if outcome.changes:
-            self.mailbox.replace(**outcome.changes)
-        if outcome.panic:
-            self.mailbox.panic()
+        if outcome.changes or outcome.panic:
+            self.mailbox.replace(panic=outcome.panic, **outcome.changes)
         return outcome.answers
 
     def _handler(self, address: str) -> Handler:

@@ -149,19 +149,15 @@ class Mailbox:
         with self._writers:
             self.latest = self._checked(controls)
 
-    def replace(self, **changes: object) -> Controls:
-        """Change some values and return the result.
+    def replace(self, *, panic: bool = False, **changes: object) -> Controls:
+        """Change some values, at once, and return the result.
 
+        panic: also call off all sound: silence, and every network as it is at rest.
         Raises ConfigError or UnknownDomain, changing nothing, if any value is refused.
         """
         with self._writers:
-            self.latest = self._checked(self.latest.replace(**changes))
-            return self.latest
-
-    def panic(self) -> Controls:
-        """Call off all sound: silence, and every network as it is at rest."""
-        with self._writers:
-            self.latest = self.latest.panic()
+            changed = self._checked(self.latest.replace(**changes))
+            self.latest = changed.panic() if panic else changed
             return self.latest
 
     def _checked(self, controls: Controls) -> Controls:

@@ -255,7 +255,7 @@ def test_panic_fades_out_within_a_hop_and_begins_as_at_first(tiny_bundle: Bundle
     chain.process(audio, Controls(domain=1))
     chain.process(audio[: 3 * hop], Controls(domain=0))
     mailbox = Mailbox(Controls(domain=0))
-    last = chain.process(audio[hop : 2 * hop], mailbox.panic())
+    last = chain.process(audio[hop : 2 * hop], mailbox.replace(panic=True))
     assert np.abs(last[: hop // 2]).max() > 0.01
     assert np.abs(last[-2:]).max() < 0.02 * np.abs(last).max()
     again = chain.process(audio, mailbox.latest)
@@ -271,7 +271,7 @@ def test_a_seed_from_osc_begins_the_same_numbers_anew(tiny_bundle: Bundle) -> No
 
     def run(seed: int) -> np.ndarray:
         mailbox.replace(seed=seed)
-        chain.process(silence, mailbox.panic())
+        chain.process(silence, mailbox.replace(panic=True))
         return chain.process(silence)
 
     chain.process(silence)

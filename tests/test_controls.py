@@ -60,9 +60,12 @@ def test_a_seed_counts_each_time_it_is_given_and_so_does_panic() -> None:
     mailbox = Mailbox()
     assert mailbox.replace(seed=5).seedings == 1
     assert mailbox.replace(seed=5).seedings == 2
-    assert mailbox.panic().panics == 1
-    after = mailbox.replace(mix=0.5)
-    assert (after.seedings, after.panics, after.seed) == (2, 1, 5)
+    assert mailbox.replace(panic=True).panics == 1
+    after = mailbox.replace(mix=0.5, panic=True)
+    assert (after.seedings, after.panics, after.seed, after.mix) == (2, 2, 5, 0.5)
+    with pytest.raises(ConfigError):
+        mailbox.replace(mix=2.0, panic=True)
+    assert mailbox.latest == after
 
 
 def test_the_second_domain_of_a_blend_must_exist() -> None:

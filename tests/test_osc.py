@@ -297,10 +297,12 @@ def test_a_bundle_of_changes_is_one_change(
         return replace(**new)
 
     monkeypatch.setattr(mailbox, "replace", watched)
-    sender.send(bundle_of(packet("/umt/mix", 0.5), packet("/umt/mix", 9), packet("/umt/domain", 2)))
+    refused = packet("/umt/mix", 9)
+    others = (packet("/umt/mix", 0.5), packet("/umt/domain", 2), packet("/umt/panic"))
+    sender.send(bundle_of(refused, *others))
     assert sender.heard()[:2] == ("/umt/error", "/umt/mix")
     sender.sync()
-    assert changes == [{"mix": 0.5, "domain": 2}]
+    assert changes == [{"mix": 0.5, "domain": 2, "panic": True}]
 
 
 def test_get_in_a_bundle_sees_what_stands_before_it(sender: Sender) -> None:

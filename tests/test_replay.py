@@ -64,7 +64,7 @@ def test_a_live_session_with_everything_in_it(
         20: lambda: take.mailbox.replace(domain=1, temperature=0.7),
         90: lambda: take.mailbox.replace(blend_domain=2, blend=0.4, latent_noise=0.2),
         150: lambda: take.mailbox.replace(domain=2, mix=0.5),
-        200: take.mailbox.panic,
+        200: lambda: take.mailbox.replace(panic=True),
         230: lambda: take.mailbox.replace(seed=99, gain_out=-3.0),
         300: lambda: take.mailbox.replace(domain=0, blend=0.0),
     }
@@ -119,7 +119,7 @@ def test_whatever_is_turned_and_whenever_can_be_played_again(
         for block in range(blocks):
             for _ in range(rng.poisson(0.3)):
                 if rng.random() < 0.1:
-                    take.mailbox.panic()
+                    take.mailbox.replace(panic=True)
                     continue
                 names = rng.choice(list(turns), rng.integers(1, 4), replace=False)
                 take.mailbox.replace(**{name: turns[name]() for name in names})
