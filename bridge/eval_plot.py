@@ -71,7 +71,8 @@ def _draw_maps(
         image = axis.imshow(one.values, vmin=0.0, vmax=1.0, cmap="viridis")
         for (i, j), value in np.ndenumerate(one.values):
             text = written.format(value)
-            axis.text(j, i, text, ha="center", va="center", color="white", fontsize=8)
+            shade = "black" if value > 0.7 else "white"
+            axis.text(j, i, text, ha="center", va="center", color=shade, fontsize=8)
         axis.set_title(one.title)
         axis.set_xticks(range(len(one.columns)), one.columns, rotation=40, ha="right")
         axis.set_yticks(range(len(one.rows)), one.rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
 
 import torch
@@ -80,16 +81,24 @@ class MovingAverage:
         self.decay = decay
 
     @torch.no_grad()
-    def update(self, networks: Networks, decoder: int, accent: int, step: int) -> None:
-        """Move the averages of the encoder, a decoder and an accent towards the present weights."""
+    def update(
+        self, networks: Networks, decoder: int, accent: int, step: int, is_shared: bool
+    ) -> None:
+        """Move the averages of the encoder, a decoder and an accent towards the present weights.
+
+        All look back over as many steps, though a domain's own weights are trained in one of so
+        many: the average of an encoder that learns would not suit decoders of long ago.
+        """
         # Early on the average would be mostly the random start: let it follow more closely.
         decay = min(self.decay, (1 + step) / (10 + step))
-        pairs = [
-            *zip(self.networks.encoder.parameters(), networks.encoder.parameters(), strict=True)
-        ]
+        own = decay ** len(networks.decoders)
+        _follow(self.networks.encoder.parameters(), networks.encoder.parameters(), decay)
         ours, theirs = self.networks.decoder(decoder), networks.decoder(decoder)
-        pairs += zip(without_accent(ours), without_accent(theirs), strict=True)
+        _follow(without_accent(ours), without_accent(theirs), decay if is_shared else own)
         ours, theirs = self.networks.decoder(accent), networks.decoder(accent)
-        pairs += zip(accent_of(ours), accent_of(theirs), strict=True)
-        for average, value in pairs:
-            average.lerp_(value, 1 - decay)
+        _follow(accent_of(ours), accent_of(theirs), own)
+
+
+def _follow(averages: Iterable[Tensor], values: Iterable[Tensor], decay: float) -> None:
+    for average, value in zip(averages, values, strict=True):
+        average.lerp_(value, 1 - decay)

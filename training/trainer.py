@@ -138,7 +138,8 @@ class Trainer:
 
     def _average(self) -> None:
         decoder, accent = self.settings.decoder_of(self.step), self.settings.domain_of(self.step)
-        self.average.update(self.networks, decoder, accent, self.step)
+        is_shared = self.step < self.settings.shared_steps
+        self.average.update(self.networks, decoder, accent, self.step, is_shared)
 
     @torch.no_grad()
     def held_out(self, domain: int, batch: Batch) -> float:
