@@ -330,13 +330,13 @@ def ignore(step: Step) -> None:
 def test_the_new_decoder_is_taught_as_the_others_were(
     places: Path, tmp_path: Path, bundle: Path
 ) -> None:
-    taught = {"teacher_noise": 2, "teacher_gain": 1.5, "microphone_share": 0.25, "steps": 9}
+    taught = {"teacher_noise": 2, "teacher_silence": 0.75, "microphone_share": 0.25, "steps": 9}
     save_bundle(replace(load_bundle(bundle), about={"training": taught}), bundle)
-    options = ("--steps", "1", "--teacher-gain", "0.5")
+    options = ("--steps", "1", "--teacher-silence", "0.5")
     assert add(places, bundle, tmp_path / "run", *options).status == 0
     settings, _ = load_checkpoint(tmp_path / "run")
     assert (settings.teacher_noise, settings.microphone_share) == (2.0, 0.25)
-    assert (settings.teacher_gain, settings.steps) == (0.5, 1)
+    assert (settings.teacher_silence, settings.steps) == (0.5, 1)
 
 
 def test_the_nearest_decoder_is_the_one_that_is_surprised_least(places: Path) -> None:

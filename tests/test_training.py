@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from model import mulaw  # noqa: E402
-from model.config import profile  # noqa: E402
+from model.config import SILENCE, profile  # noqa: E402
 from model.errors import ConfigError, DataError  # noqa: E402
 from model.network import Encoder  # noqa: E402
 from model.reference import ReferenceDecoder, ReferenceEncoder  # noqa: E402
@@ -166,19 +166,20 @@ def test_noise_is_on_the_past_alone_and_no_larger_than_asked() -> None:
     assert torch.equal(noisy.held_out(0, 2).past, noisy.held_out(0, 2).codes)
 
 
-def test_the_past_may_be_louder_or_softer_than_what_is_to_be_said() -> None:
-    source = batches(batch=8, teacher_gain=12.0)
-    changes = []
+def test_the_past_may_begin_with_silence_for_up_to_a_receptive_field() -> None:
+    source = batches(batch=8, teacher_silence=0.5)
+    reach = profile("tiny").decoder.receptive_field
+    silences = []
     for step in range(8):
         batch = source.at(step)
         assert torch.equal(batch.codes, batches(batch=8).at(step).codes)
-        levels = [
-            mulaw.decode(x.numpy().astype(np.uint8)).std(1) for x in (batch.past, batch.codes)
-        ]
-        changes += list(20 * np.log10(levels[0] / levels[1]))
-    # The loudest are clipped.
-    assert -12.2 < min(changes) < -9
-    assert 6 < max(changes) < 12.2
+        for past, codes in zip(batch.past.numpy(), batch.codes.numpy(), strict=True):
+            changed = np.flatnonzero(past != codes)
+            silences.append(changed[-1] + 1 if len(changed) else 0)
+            assert (past[: silences[-1]] == SILENCE).all()
+    assert reach / 2 < max(silences) < reach
+    assert 0.3 < np.mean(np.array(silences) > 0) < 0.7
+    assert torch.equal(source.held_out(0, 2).past, source.held_out(0, 2).codes)
 
 
 def test_the_decoder_is_shown_the_noisy_past_and_scored_on_the_true_codes(

@@ -25,7 +25,7 @@ from model.errors import DataError, TrainingError  # noqa: E402
 from tests.synthetic import recordings, settings  # noqa: E402
 from training import run  # noqa: E402
 from training.batches import Batch  # noqa: E402
-from training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from training.checkpoint import VERSION, load_checkpoint, save_checkpoint  # noqa: E402
 from training.export import begin_with, to_bundle  # noqa: E402
 from training.run import RunLimits, train  # noqa: E402
 from training.trainer import StepReport, Trainer  # noqa: E402
@@ -272,15 +272,18 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
     train(tmp_path, settings(), recordings(), RunLimits(minutes=1e-9))
     planned, state = load_checkpoint(tmp_path)
-    save_checkpoint(tmp_path, planned, state | {"version": 3})
-    with pytest.raises(TrainingError, match="has version 3, this program reads 2"):
+    save_checkpoint(tmp_path, planned, state | {"version": VERSION + 1})
+    refusal = f"has version {VERSION + 1}, this program reads {VERSION}"
+    with pytest.raises(TrainingError, match=refusal):
         load_checkpoint(tmp_path)
 
 
 def test_an_earlier_versions_run_lends_its_weights_but_is_not_resumed(tmp_path: Path) -> None:
     train(tmp_path, settings(), recordings(), RunLimits(minutes=1e-9))
-    planned, state = load_checkpoint(tmp_path)
-    save_checkpoint(tmp_path, planned, state | {"version": 1})
+    path = tmp_path / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    former = state["settings"] | {"teacher_gain": 3.0}
+    torch.save(state | {"version": VERSION - 1, "settings": former}, path)
     with pytest.raises(TrainingError, match="earlier version .* --start-from"):
         train(tmp_path, None, recordings())
     Trainer(settings()).start_from(*load_checkpoint(tmp_path))

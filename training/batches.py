@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model import mulaw
-from model.config import LEVELS, SAMPLE_RATE
+from model.config import LEVELS, SAMPLE_RATE, SILENCE
 from model.errors import DataError
 from training.augment import modulate_pitch
 from training.microphone import through_microphone
@@ -92,7 +92,7 @@ class Batches:
         """This process's rows of a step's batch, the input augmented (paper, 3.2).
 
         A share of the inputs passes a made-up microphone as well, and the past that the decoder is
-        shown may have another level and noise; the paper has none of these.
+        shown may be rough, or silent at first; the paper has none of these.
         """
         segments = self.train[self.settings.domain_of(step)]
         clean, changed, past = [], [], []
@@ -107,12 +107,13 @@ class Batches:
         return _batch(changed, clean, np.stack(past))
 
     def _past(self, clean: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.int64]:
-        """What a decoder that makes mistakes might have said: louder or softer, and rougher."""
-        gain = 10 ** (self.settings.teacher_gain * rng.uniform(-1.0, 1.0) / 20)
-        codes = mulaw.encode(np.clip(clean * np.float32(gain), -1.0, 1.0)).astype(np.int64)
+        """What a decoder that makes mistakes might have said: the same but rougher, or nothing."""
         spread = self.settings.teacher_noise * rng.random()
         noise = np.rint(spread * rng.standard_normal(len(clean), np.float32)).astype(np.int64)
-        return np.clip(codes + noise, 0, LEVELS - 1)
+        past = np.clip(mulaw.encode(clean) + noise, 0, LEVELS - 1)
+        if rng.random() < self.settings.teacher_silence:
+            past[: rng.integers(self.settings.config.decoder.receptive_field)] = SILENCE
+        return past
 
     def held_out(self, domain: int, rows: int) -> Batch:
         """A batch of the test split, the same whenever it is asked for, not augmented."""

@@ -14,8 +14,10 @@ from model.config import ModelConfig
 from model.errors import TrainingError
 from training.settings import TrainSettings
 
-VERSION = 2
-"""Of the optimisers' state. Weights of version 1 can still begin another run."""
+VERSION = 3
+"""Of settings and optimisers' state. Weights of earlier versions can still begin another run."""
+_DROPPED = ("teacher_gain",)
+"""Settings that earlier versions had."""
 _NAME = "checkpoint.pt"
 
 
@@ -52,11 +54,11 @@ def load_checkpoint(folder: Path) -> tuple[TrainSettings, dict[str, Any]]:
     try:
         # weights_only refuses anything but plain data: a checkpoint cannot run code.
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if state["version"] not in (1, VERSION):
+        if state["version"] not in range(1, VERSION + 1):
             raise TrainingError(
                 f"{path} has version {state['version']}, this program reads {VERSION}"
             )
-        fields = dict(state.pop("settings"))
+        fields = {k: v for k, v in state.pop("settings").items() if k not in _DROPPED}
         fields["config"] = ModelConfig.from_dict(fields["config"])
         return TrainSettings(**fields), state
     except FileNotFoundError:

@@ -239,7 +239,7 @@ class _Run:
                 "content_weight": settings.content_weight,
                 "microphone_share": settings.microphone_share,
                 "teacher_noise": settings.teacher_noise,
-                "teacher_gain": settings.teacher_gain,
+                "teacher_silence": settings.teacher_silence,
                 "started_from": settings.started_from,
                 "fresh_decoders": settings.fresh_decoders,
                 "given_encoder": settings.given_encoder,

@@ -32,8 +32,8 @@ class TrainSettings:
     """Share of segments whose input passes a made-up microphone (training.microphone)."""
     teacher_noise: float = 0.0
     """Largest standard deviation, in mu-law codes, of the noise on the past a decoder is shown."""
-    teacher_gain: float = 0.0
-    """Largest change of the past's level, either way, in dB."""
+    teacher_silence: float = 0.0
+    """Share of segments whose past begins with silence, up to a receptive field of it."""
     started_from: str = ""
     """What the first weights learned from, if they were another run's or a bundle's."""
     fresh_decoders: bool = False
@@ -55,11 +55,12 @@ class TrainSettings:
         for name in ("shared_steps", "encoder_steps"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("confusion_weight", "content_weight", "teacher_noise", "teacher_gain"):
+        for name in ("confusion_weight", "content_weight", "teacher_noise"):
             if not 0.0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0.0 <= self.microphone_share <= 1.0:
-            raise ConfigError(f"microphone_share must be in [0, 1], got {self.microphone_share}")
+        for name in ("microphone_share", "teacher_silence"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         for name in ("cooldown", "average_decay"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)}")

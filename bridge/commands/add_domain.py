@@ -99,12 +99,13 @@ def add_domain(
             "[default: the bundle's]",
         ),
     ] = None,
-    teacher_gain: Annotated[
+    teacher_silence: Annotated[
         float | None,
         typer.Option(
-            metavar="DB",
+            metavar="X",
             min=0,
-            help="The decoder's past is up to so much louder or softer.  [default: the bundle's]",
+            max=1,
+            help="Share of segments whose past begins with silence.  [default: the bundle's]",
         ),
     ] = None,
     seed: Annotated[
@@ -143,7 +144,7 @@ def add_domain(
         "learning_rate": learning_rate,
         "microphone_share": microphone_share,
         "teacher_noise": teacher_noise,
-        "teacher_gain": teacher_gain,
+        "teacher_silence": teacher_silence,
         "seed": seed,
     }
     chosen: dict[str, Any] = teaching_of(loaded)

@@ -113,10 +113,13 @@ def train(
             help="Up to so much noise on the decoder's past, in mu-law codes.  [default: 0]",
         ),
     ] = None,
-    teacher_gain: Annotated[
+    teacher_silence: Annotated[
         float | None,
         typer.Option(
-            metavar="DB", min=0, help="Up to so much more or less level on it.  [default: 0]"
+            metavar="X",
+            min=0,
+            max=1,
+            help="Share of segments whose past begins with silence.  [default: 0]",
         ),
     ] = None,
     seed: Annotated[
@@ -154,7 +157,7 @@ def train(
         "content_weight": content_weight,
         "microphone_share": microphone_share,
         "teacher_noise": teacher_noise,
-        "teacher_gain": teacher_gain,
+        "teacher_silence": teacher_silence,
         "seed": seed,
     }
     if resume and start_from is not None:
