@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import numpy as np
@@ -25,8 +25,21 @@ Place = tuple[int, int, int]
 Launch = Callable[[Any, dict[str, Any], tuple[int, ...]], None]
 
 
+_TURNS_UNDER_WAY = (0, 1, 4, 30)
+"""Changes of turn that a store may take to arrive: soon, or when much has overtaken it."""
+
+
 class Stuck(RuntimeError):
     """The programs wait for one another, and none gets anywhere."""
+
+
+class _Sent(NamedTuple):
+    """A part of a store that is under way."""
+
+    addresses: bytes
+    due: int
+    """It arrives when so many changes of turn are left."""
+    arrive: Callable[[], None]
 
 
 class _Schedule:
@@ -38,7 +51,7 @@ class _Schedule:
         self._turns: dict[Place, threading.Event] = {}
         self._running: Place = (0, 0, 0)
         self._failure: BaseException | None = None
-        self._under_way: list[tuple[bytes, Callable[[], None]]] = []
+        self._under_way: list[_Sent] = []
 
     def run(self, programs: dict[Place, Callable[[], None]]) -> None:
         """Run them all to their ends; raises what the first to fail raised."""
@@ -55,24 +68,23 @@ class _Schedule:
         self._over.wait()
         for thread in threads:
             thread.join()
-        self._arrive(share=1.0)
+        self._deliver(lambda _: True)
         if self._failure is not None:
             raise self._failure
 
     def send(self, addresses: bytes, *parts: Callable[[], None]) -> None:
         """Put the parts of a store under way, once an earlier one to the addresses is there."""
-        self._arrive(share=1.0, addresses=addresses)
-        self._under_way += [(addresses, part) for part in parts]
+        self._deliver(lambda one: one.addresses == addresses)
+        for part in parts:
+            due = self._left - self._random.choice(_TURNS_UNDER_WAY)
+            self._under_way.append(_Sent(addresses, due, part))
 
-    def _arrive(self, share: float, addresses: bytes | None = None) -> None:
-        """Let some of what is under way arrive: this share of it, by chance."""
-        left = []
-        for one in self._under_way:
-            if addresses in (None, one[0]) and self._random.random() < share:
-                one[1]()
-            else:
-                left.append(one)
-        self._under_way = left
+    def _deliver(self, arrives: Callable[[_Sent], bool]) -> None:
+        """Let some of what is under way arrive."""
+        now = [one for one in self._under_way if arrives(one)]
+        self._under_way = [one for one in self._under_way if not arrives(one)]
+        for one in now:
+            one.arrive()
 
     def change(self) -> None:
         """Let any program go on, perhaps this one."""
@@ -80,7 +92,7 @@ class _Schedule:
         if self._left < 0:
             self._failure = self._failure or Stuck("no program got to its end")
         place = self._running
-        self._arrive(share=0.5)
+        self._deliver(lambda one: one.due >= self._left)
         if self._failure is None:
             mine = self._turns[place]
             self._give_turn()

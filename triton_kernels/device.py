@@ -38,7 +38,7 @@ def find_device() -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise BackendUnavailable(
-            "triton kernels need a GPU, and torch finds none; the CPU's backend is numba-int8 "
+            "triton kernels need a GPU, and torch finds none; the CPU has --backend numba-int8 "
             "(TRITON_INTERPRET=1 tries the kernels without a GPU, thousands of times slower)"
         )
     _require_able(torch.device("cuda"))
