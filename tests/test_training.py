@@ -166,6 +166,23 @@ def test_noise_is_on_the_past_alone_and_no_larger_than_asked() -> None:
     assert torch.equal(noisy.held_out(0, 2).past, noisy.held_out(0, 2).codes)
 
 
+def test_what_is_to_be_said_may_begin_at_another_level_and_finds_back() -> None:
+    source, plain = batches(teacher_swell=6.0, segment_hops=40), batches(segment_hops=40)
+    errors = []
+    for step in range(4):
+        batch, as_heard = source.at(step), plain.at(step)
+        assert torch.equal(batch.levels, as_heard.levels), "the encoder hears it as it is"
+        assert torch.equal(batch.past, batch.codes)
+        ratio = mulaw.decode(batch.codes.numpy().astype(np.uint8)) / mulaw.decode(
+            as_heard.codes.numpy().astype(np.uint8)
+        )
+        level = 20 * np.log10(np.abs(ratio))
+        early, late = np.median(level[:, :160], 1), np.median(level[:, 1600:1760], 1)
+        np.testing.assert_allclose(late, early * np.exp(-1), atol=0.25)
+        errors += list(early)
+    assert 2.0 < max(np.abs(errors)) < 6.2
+
+
 def test_the_past_may_begin_with_silence_for_up_to_a_receptive_field() -> None:
     source = batches(batch=8, teacher_silence=0.5)
     reach = profile("tiny").decoder.receptive_field

@@ -99,6 +99,14 @@ def add_domain(
             "[default: the bundle's]",
         ),
     ] = None,
+    teacher_swell: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DB",
+            min=0,
+            help="Up to so much too loud or soft a decoder begins, and finds back.  [default: the bundle's]",
+        ),
+    ] = None,
     teacher_silence: Annotated[
         float | None,
         typer.Option(
@@ -144,6 +152,7 @@ def add_domain(
         "learning_rate": learning_rate,
         "microphone_share": microphone_share,
         "teacher_noise": teacher_noise,
+        "teacher_swell": teacher_swell,
         "teacher_silence": teacher_silence,
         "seed": seed,
     }

@@ -113,6 +113,14 @@ def train(
             help="Up to so much noise on the decoder's past, in mu-law codes.  [default: 0]",
         ),
     ] = None,
+    teacher_swell: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DB",
+            min=0,
+            help="Up to so much too loud or soft a decoder begins, and finds back.  [default: 0]",
+        ),
+    ] = None,
     teacher_silence: Annotated[
         float | None,
         typer.Option(
@@ -157,6 +165,7 @@ def train(
         "content_weight": content_weight,
         "microphone_share": microphone_share,
         "teacher_noise": teacher_noise,
+        "teacher_swell": teacher_swell,
         "teacher_silence": teacher_silence,
         "seed": seed,
     }
