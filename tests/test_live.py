@@ -328,6 +328,49 @@ def test_a_device_that_stumbles_as_it_starts_is_opened_again(
         SteadyStream(stream_opener("portaudio", "0", "0", None, 0, 1))
 
 
+def reopened(
+    portaudio: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str | None,
+    rows: list[tuple[str, int, int]],
+) -> str:
+    """What is played through once the list of devices has become another."""
+
+    def look_again() -> None:
+        portaudio.rows[:] = rows
+
+    monkeypatch.setattr(bridge.devices, "look_again", look_again)
+    open_stream = stream_opener("portaudio", option, option, None, 0, 1)
+    assert open_stream(False).close()
+    stream = open_stream(True)
+    assert stream.close()
+    return stream.title
+
+
+CARD, BUILT_IN = ("USB Audio", 1, 2), ("Built-in", 2, 2)
+
+
+@pytest.mark.parametrize("option", [None, "0"])
+def test_a_lost_device_does_not_come_back_as_another(
+    portaudio: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, option: str | None
+) -> None:
+    """Such as the built-in microphone into the built-in loudspeakers."""
+    portaudio.rows[:] = [CARD, BUILT_IN]
+    with pytest.raises(AudioDeviceError, match="input device 'USB Audio' is not there"):
+        reopened(portaudio, monkeypatch, option, [BUILT_IN])
+    portaudio.rows[:] = [CARD, BUILT_IN]
+    there = reopened(portaudio, monkeypatch, option, [BUILT_IN, CARD])
+    assert there == "'USB Audio' -> 'USB Audio'"
+
+
+def test_a_device_that_was_named_may_come_back_with_another_number(
+    portaudio: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portaudio.rows[:] = [BUILT_IN, ("USB: - (hw:1,0)", 1, 2)]
+    there = reopened(portaudio, monkeypatch, "usb", [BUILT_IN, ("USB: - (hw:2,0)", 1, 2)])
+    assert there == "'USB: - (hw:2,0)' -> 'USB: - (hw:2,0)'"
+
+
 def test_a_session_can_be_ended_while_its_driver_hangs(
     portaudio: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
