@@ -8,6 +8,7 @@ running callback. Then the engine is built to fit and takes over.
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from threading import Event
 from typing import Any, Protocol
@@ -126,8 +127,8 @@ class DuplexStream:
         self._sounddevice = sound_library()
         channels = settings.channel, min(settings.output.channels, _MOST_CHANNELS)
         try:
-            with quiet_stderr():
-                self._stream = self._sounddevice.Stream(
+            with quiet_stderr(), ExitStack() as undoing:
+                stream = self._sounddevice.Stream(
                     device=(settings.input.index, settings.output.index),
                     samplerate=settings.rate,
                     blocksize=settings.block,
@@ -136,12 +137,15 @@ class DuplexStream:
                     latency="low",
                     callback=self.callback,
                 )
-                self._stream.start()
+                undoing.callback(stream.close)
+                stream.start()
+                undoing.pop_all()
         except (self._sounddevice.PortAudioError, ValueError) as error:
             raise AudioDeviceError(
                 f"cannot open {settings.input.name!r} and {settings.output.name!r} at "
                 f"{settings.rate} Hz: {error}; try another --rate, --block or device"
             ) from error
+        self._stream = stream
         self._watchdog, self._exit = Watchdog(), Exit(self._close)
 
     @property

@@ -14,6 +14,9 @@ Kind = Literal["input", "output"]
 class DeviceLost(AudioDeviceError):
     """A device stopped by itself. Its driver may hang or abort when it is asked to shut down."""
 
+    for_good = False
+    """Whether its driver hangs, and the device cannot be opened beside that."""
+
 
 def sound_library() -> Any:
     """The sounddevice module. Raises AudioDeviceError if PortAudio is missing or does not start."""
@@ -36,8 +39,10 @@ def look_again() -> None:
     """
     sounddevice = sound_library()
     try:
-        # Private by their names, but there is no other way.
-        sounddevice._terminate()
+        # Private by their names, but there is no other way. After one that failed to start there is
+        # nothing to end.
+        if sounddevice._initialized:
+            sounddevice._terminate()
         sounddevice._initialize()
     except sounddevice.PortAudioError as error:
         raise AudioDeviceError(f"PortAudio does not start again: {error}") from error

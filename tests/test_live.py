@@ -25,7 +25,7 @@ import bridge.watchdog
 from bridge import cli
 from bridge.audio import DuplexStream, StreamCallback, StreamSettings
 from bridge.commands.streams import stream_opener
-from bridge.devices import Device, DeviceLost, find_device
+from bridge.devices import Device, DeviceLost, find_device, look_again
 from bridge.live import LiveSettings, _closing, _ending
 from bridge.recorder import Recorder
 from bridge.status import StatusLine
@@ -161,6 +161,7 @@ def portaudio(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         Stream=Stream,
         PortAudioError=PortAudioError,
         _exit_handler=lambda: None,
+        _initialized=1,
         query_devices=query_devices,
         query_hostapis=lambda: [{"name": "ALSA"}],
         rows=rows,
@@ -409,6 +410,43 @@ def test_a_device_that_refuses_is_an_error_with_its_reason(portaudio: SimpleName
     portaudio.Stream.refuses = portaudio.PortAudioError("Invalid sample rate")
     with pytest.raises(AudioDeviceError, match="'out' at 48000 Hz: Invalid sample rate.*--rate"):
         opened()
+
+
+def test_a_device_that_opens_but_does_not_start_is_closed(
+    portaudio: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[bool] = []
+
+    def refuse(_: FakeStream) -> None:
+        raise portaudio.PortAudioError("Unanticipated host error")
+
+    monkeypatch.setattr(portaudio.Stream, "start", refuse)
+    monkeypatch.setattr(portaudio.Stream, "close", lambda _: closed.append(True))
+    with pytest.raises(AudioDeviceError, match="cannot open .* Unanticipated host error"):
+        opened()
+    assert closed == [True]
+
+
+def test_portaudio_that_did_not_start_once_is_started_again(
+    portaudio: SimpleNamespace,
+) -> None:
+    refusals = [True, False]
+
+    def terminate() -> None:
+        if not portaudio._initialized:
+            raise portaudio.PortAudioError("PortAudio not initialized")
+        portaudio._initialized -= 1
+
+    def initialize() -> None:
+        if refusals.pop(0):
+            raise portaudio.PortAudioError("Host error")
+        portaudio._initialized += 1
+
+    portaudio._terminate, portaudio._initialize = terminate, initialize
+    with pytest.raises(AudioDeviceError, match="does not start again: Host error"):
+        look_again()
+    look_again()
+    assert portaudio._initialized == 1
 
 
 @pytest.mark.parametrize(
