@@ -64,7 +64,13 @@ def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
         osc = last.enter_context(OscServer(bundle, mailbox, settings.osc))
         osc.addresses.may_record = settings.record is not None
         last.enter_context(midi_control(settings.midi, mailbox))
-        device = SteadyStream(settings.open_stream, ending)
+        try:
+            device = SteadyStream(settings.open_stream, ending)
+        except DeviceLost as lost:
+            if ending.is_set() and not lost.for_good:
+                # Whoever ended it need not know.
+                return
+            raise
         first.push(_closing(device))
         stream = device.stream
         takes = Takes(settings.record, stream.rate, mailbox)

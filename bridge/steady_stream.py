@@ -25,7 +25,7 @@ class SteadyStream:
         """Open the device. open_stream: told whether it does so again.
 
         ending: once it is set, a device that is silent or stumbles is not waited for.
-        Raises AudioDeviceError if the device refuses.
+        Raises AudioDeviceError if the device refuses, DeviceLost if it gives no sound.
         """
         self._open_stream, self._ending = open_stream, ending
         self.stream = self._first()
@@ -78,6 +78,10 @@ class SteadyStream:
         """Stop the stream. Returns False if its driver hangs, unless that was left behind."""
         return self.stream.close() or (self.lost_at is not None and self.stream.replaceable)
 
+    @property
+    def _is_to_end(self) -> bool:
+        return self._ending is not None and self._ending.is_set()
+
     def _first(self) -> AudioStream:
         """A driver may stumble as it starts, as PulseAudio's does on a busy machine.
 
@@ -87,17 +91,18 @@ class SteadyStream:
         while True:
             try:
                 return self._opened(again=tried > 0)
-            except DeviceLost:
+            except DeviceLost as lost:
                 tried += 1
-                if tried == _FIRST_TRIES or (self._ending and self._ending.is_set()):
+                if lost.for_good or tried == _FIRST_TRIES or self._is_to_end:
                     raise
 
     def _opened(self, again: bool, ending: Event | None = None) -> AudioStream:
         stream = self._open_stream(again)
         try:
             stream.settle(ending)
-        except BaseException:
-            stream.close()
+        except BaseException as error:
+            if not stream.close() and isinstance(error, DeviceLost):
+                error.for_good = not stream.replaceable
             raise
         return stream
 
@@ -105,6 +110,8 @@ class SteadyStream:
         try:
             stream = self._opened(again=True, ending=self._ending)
         except AudioDeviceError as error:
+            if isinstance(error, DeviceLost) and error.for_good:
+                raise
             self._next_try = time.monotonic() + self._delay_s
             self._delay_s = min(2.0 * self._delay_s, _LONGEST_DELAY_S)
             if str(error) != self._refusal:
@@ -112,6 +119,9 @@ class SteadyStream:
                 note(f"still waiting: {error}")
             return
         self.stream, self.lost_at = stream, None
+        if self._is_to_end:
+            # Then nobody waited until it had settled.
+            return
         if stream.rate != self._rate or stream.block > self._block:
             raise AudioDeviceError(
                 f"the sound device came back at {stream.rate} Hz with blocks of {stream.block}, "

@@ -9,6 +9,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,25 @@ def test_a_session_is_played_reported_and_played_again(
     assert report["course"]
     assert "the same bit for bit" in umt("replay", tmp_path / "takes").out
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_ending_while_the_device_stumbles_is_no_error_unless_its_driver_hangs(
+    bundle: Bundle, backend: Backend, tmp_path: Path, hangs: bool
+) -> None:
+    class Stumbling(Stream):
+        def settle(self, _: object = None) -> None:
+            signal.raise_signal(signal.SIGINT)
+            raise DeviceLost("started but asked for no audio")
+
+        def close(self) -> bool:
+            return not hangs
+
+    silent = Stumbling(lambda *_: pytest.fail("music"))
+    opened = replace(settings(tmp_path, silent.at_turn), open_stream=lambda _: silent)
+    with pytest.raises(DeviceLost) if hangs else nullcontext():
+        play(bundle, backend, opened)
+    assert not (tmp_path / "session.json").exists()
 
 
 def test_an_engine_that_stops_ends_the_session_with_its_cause(

@@ -171,8 +171,8 @@ def test_only_a_device_that_is_waited_for_need_not_settle(
     device: Device, clock: SimpleNamespace
 ) -> None:
     """The first time, an engine is built for what settles; later, Ctrl-C must not wait for it."""
-    ending = object()
-    steady = SteadyStream(device.open, ending)  # type: ignore[arg-type]
+    ending = Event()
+    steady = SteadyStream(device.open, ending)
     assert device.streams[0].ending is None
     device.streams[0].lost = True
     steady.watch()
@@ -181,19 +181,56 @@ def test_only_a_device_that_is_waited_for_need_not_settle(
     assert device.streams[1].ending is ending
 
 
-@pytest.mark.parametrize(("ended", "tries"), [(False, 3), (True, 1)])
-def test_a_driver_that_stumbles_is_tried_again_unless_it_is_to_end(
-    device: Device, ended: bool, tries: int
+@pytest.mark.parametrize(
+    ("ended", "hangs", "replaceable", "tries"),
+    [
+        (False, False, False, 3),
+        (True, False, False, 1),
+        (False, True, False, 1),
+        (False, True, True, 3),
+    ],
+)
+def test_a_driver_that_stumbles_is_tried_again_unless_it_is_to_end_or_hangs(
+    device: Device, ended: bool, hangs: bool, replaceable: bool, tries: int
 ) -> None:
     ending = Event()
     if ended:
         ending.set()
     device.next = Stream()
-    device.next.silent = True
-    with pytest.raises(DeviceLost, match="asked for no audio"):
+    device.next.silent, device.next.hangs = True, hangs
+    device.next.replaceable = replaceable
+    with pytest.raises(DeviceLost, match="asked for no audio") as caught:
         SteadyStream(device.open, ending)
+    assert caught.value.for_good == (hangs and not replaceable)
     assert len(device.tries) == tries
     assert device.streams[-1].closed
+
+
+def test_a_device_that_comes_back_to_a_driver_that_hangs_is_not_waited_for(
+    device: Device, clock: SimpleNamespace
+) -> None:
+    steady = SteadyStream(device.open)
+    device.streams[0].lost = True
+    steady.watch()
+    device.next = Stream()
+    device.next.silent = device.next.hangs = True
+    with pytest.raises(DeviceLost, match="asked for no audio"):
+        steady.watch()
+
+
+def test_of_a_device_that_ending_kept_from_settling_nothing_is_said(
+    device: Device, clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ending = Event()
+    steady = SteadyStream(device.open, ending)
+    device.streams[0].lost = True
+    steady.watch()
+    ending.set()
+    device.next = Stream(block=0)
+    steady.watch()
+    assert "is back" not in capsys.readouterr().err
+    assert steady.close()
+    assert device.streams[1].closed
 
 
 def test_a_driver_that_hangs_is_not_waited_for(device: Device, clock: SimpleNamespace) -> None:
