@@ -23,6 +23,7 @@ from bridge.watchdog import Exit, Watchdog
 from model.errors import AudioDeviceError
 from realtime.engine import Engine
 from realtime.latency import LatencyItem
+from realtime.priority import ALLOWED_BY
 
 Audio = NDArray[np.float32]
 
@@ -43,6 +44,10 @@ class AudioStream(Protocol):
     @property
     def replaceable(self) -> bool:
         """Whether its device can be opened again even if closing it hangs."""
+
+    @property
+    def priority_remedy(self) -> str:
+        """What would give its callbacks real-time priority, should they have none."""
 
     def settle(self, ending: Event | None = None) -> None:
         """Wait until the size of the blocks is known, or ``ending`` is set.
@@ -162,6 +167,11 @@ class DuplexStream:
     def replaceable(self) -> bool:
         """ALSA opens by name each time; JACK's PortAudio has joined its server once for all."""
         return {self.settings.input.host, self.settings.output.host} == {"ALSA"}
+
+    @property
+    def priority_remedy(self) -> str:
+        """What would give its callbacks real-time priority, should they have none."""
+        return ALLOWED_BY
 
     def settle(self, ending: Event | None = None) -> None:
         """Wait until the size of the blocks is known, or ``ending`` is set.

@@ -119,15 +119,15 @@ def _glance(
     ending: threading.Event,
 ) -> None:
     """Show the status and watch over the parts until the end."""
-    priority_told = False
+    priority_told = ""
     with StatusLine(bundle, engine, device.stream.device_latency()) as status:
         while not ending.wait(_GLANCE_S):
             device.watch()
             if engine.failure is not None:
                 raise UmtError(f"the engine stopped: {engine.failure!r}") from engine.failure
-            if not priority_told and engine.realtime_granted is not None:
-                priority_told = True
-                note(f"real-time priority: {engine.realtime_reason}")
+            if engine.realtime_granted is not None and engine.realtime_reason != priority_told:
+                priority_told = engine.realtime_reason
+                note(f"real-time priority: {priority_told}")
             takes.follow(device)
             if log is not None:
                 log.update(engine)

@@ -41,7 +41,7 @@ class SteadyStream:
     def play(self, engine: Engine) -> None:
         """Let a started engine take over."""
         self._engine, self._block = engine, engine.block
-        self.stream.play(engine)
+        self._let_play(engine)
 
     def record(self, recorder: Recorder | None) -> None:
         """Record from the next block on, or stop."""
@@ -81,6 +81,10 @@ class SteadyStream:
     @property
     def _is_to_end(self) -> bool:
         return self._ending is not None and self._ending.is_set()
+
+    def _let_play(self, engine: Engine) -> None:
+        engine.expect_callback(self.stream.priority_remedy)
+        self.stream.play(engine)
 
     def _first(self) -> AudioStream:
         """A driver may stumble as it starts, as PulseAudio's does on a busy machine.
@@ -129,5 +133,5 @@ class SteadyStream:
             )
         stream.record(self._recorder)
         if self._engine is not None:
-            stream.play(self._engine)
+            self._let_play(self._engine)
         note(f"the sound device is back after {time.monotonic() - lost_at:.1f} s")

@@ -38,6 +38,7 @@ class Stream:
     """Turns a thread of its own, as fast as the engine answers."""
 
     rate, block, title, replaceable = RATE, BLOCK, "a stream of the test's", False
+    priority_remedy = "a remedy of the test's"
 
     def __init__(self, at_turn: Callable[[int, Engine], None]) -> None:
         self.at_turn = at_turn

@@ -19,6 +19,7 @@ class Stream:
     """A stream that is lost when the test says so."""
 
     replaceable = False
+    priority_remedy = "a remedy"
 
     def __init__(self, rate: int = 48_000, block: int = 256) -> None:
         self.rate, self.block = rate, block
@@ -45,6 +46,17 @@ class Stream:
     def close(self) -> bool:
         self.closed = True
         return not self.hangs
+
+
+class FakeEngine:
+    """Keeps what it is told of its callback."""
+
+    def __init__(self, block: int = 256) -> None:
+        self.block = block
+        self.remedies: list[str] = []
+
+    def expect_callback(self, remedy: str) -> None:
+        self.remedies.append(remedy)
 
 
 class Device:
@@ -80,14 +92,16 @@ def test_a_device_that_is_back_goes_on_with_engine_and_recording(
     device: Device, clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     steady, recorder = SteadyStream(device.open), object()
-    engine = SimpleNamespace(block=256)
+    engine = FakeEngine()
     steady.record(recorder)  # type: ignore[arg-type]
     steady.play(engine)  # type: ignore[arg-type]
     device.streams[0].lost = True
     steady.watch()
     assert device.streams[0].closed
     device.next = Stream()
+    device.next.priority_remedy = "another remedy"
     steady.watch()
+    assert engine.remedies == ["a remedy", "another remedy"]
     again = device.streams[1]
     assert (again.engine, again.recorder) == (engine, recorder)
     assert steady.stream is again
@@ -158,7 +172,7 @@ def test_blocks_that_grow_while_playing_are_told_once(
     assert "grown" not in capsys.readouterr().err
     # Of those that it began with, some came late: the engine was built for them.
     device.streams[0].block = 512
-    steady.play(SimpleNamespace(block=512))  # type: ignore[arg-type]
+    steady.play(FakeEngine(block=512))  # type: ignore[arg-type]
     steady.watch()
     assert "grown" not in capsys.readouterr().err
     device.streams[0].block = 1024
