@@ -103,11 +103,11 @@ def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
         try:
             _glance(engine, device, bundle, takes, log, ending)
         finally:
-            # Also of a session that ended badly.
-            if log is not None:
-                log.write(engine, device.stream.device_latency())
-    if takes.failure is not None:
-        raise takes.failure
+            # Also of a session that ended badly, whose failure counts for more than the file's.
+            unwritten = None if log is None else _write(log, engine, device)
+    for failure in (takes.failure, unwritten):
+        if failure is not None:
+            raise failure
 
 
 def _glance(
@@ -132,6 +132,16 @@ def _glance(
             if log is not None:
                 log.update(engine)
             status.update()
+
+
+def _write(log: SessionLog, engine: Engine, device: SteadyStream) -> UmtError | None:
+    """What kept the file from being written, after saying so."""
+    try:
+        log.write(engine, device.stream.device_latency())
+    except UmtError as error:
+        note(f"warning: {error}")
+        return error
+    return None
 
 
 def _closing(stream: SteadyStream) -> Callable[..., bool]:

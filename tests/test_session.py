@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,14 +21,17 @@ import pytest
 
 import bridge.live
 import bridge.recorder
+import bridge.session_log
 from bridge.devices import DeviceLost
 from bridge.live import LiveSettings, play
 from bridge.osc import OscSettings
+from bridge.session_log import SessionLog
 from model.bundle import Bundle, load_bundle, save_bundle
 from model.errors import AudioFileError, UmtError
 from realtime.backends import Backend, open_backend
 from realtime.controls import Controls
 from realtime.engine import Engine
+from realtime.meter import Meter
 from tests.command_line import umt
 
 pytestmark = pytest.mark.alone
@@ -188,6 +193,40 @@ def test_a_disk_that_fills_up_does_not_end_the_music(
         play(bundle, backend, settings(tmp_path, at_turn))
     assert recording[0]
     assert json.loads((tmp_path / "session.json").read_text())["meter"]["hops"] > 50
+
+
+@pytest.mark.parametrize("engine_fails", [True, False])
+def test_a_report_that_finds_the_disk_full_does_not_hide_why_the_engine_stopped(
+    bundle: Bundle, backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], engine_fails: bool,
+) -> None:  # fmt: skip
+    def at_turn(turn: int, engine: Engine) -> None:
+        if turn == 100 and engine_fails:
+            engine.chain._mixer = None  # type: ignore[assignment]
+        elif turn == 100:
+            end()
+
+    def fill_up(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", fill_up)
+    said = "the engine stopped" if engine_fails else "cannot write .*session.json: No space left"
+    with pytest.raises(UmtError, match=said):
+        play(bundle, backend, settings(tmp_path, at_turn))
+    assert "session.json: No space left" in capsys.readouterr().err
+    assert not (tmp_path / "session.json").exists()
+
+
+def test_rows_of_a_session_that_was_suspended_are_not_made_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=50.0)
+    monkeypatch.setattr(bridge.session_log, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    log, engine = SessionLog(tmp_path / "session.json"), SimpleNamespace(meter=Meter(0.005))
+    for seconds in (0.0, 0.5, 1.0, 30.0, 30.1, 30.2, 31.0):
+        clock.now = 50.0 + seconds
+        log.update(engine)  # type: ignore[arg-type]
+    assert [row["at_s"] for row in log._rows] == [0.0, 1.0, 30.0, 31.0]
 
 
 def test_a_report_that_cannot_be_written_is_found_before_the_music(
