@@ -63,7 +63,7 @@ def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
             require_place(settings.json_path)
         osc = last.enter_context(OscServer(bundle, mailbox, settings.osc))
         osc.addresses.may_record = settings.record is not None
-        last.enter_context(midi_control(settings.midi, mailbox))
+        midi = last.enter_context(midi_control(settings.midi, mailbox))
         try:
             device = SteadyStream(settings.open_stream, ending)
         except DeviceLost as lost:
@@ -92,6 +92,8 @@ def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
         gc.collect()
         gc.freeze()
         osc.follow(engine)
+        if midi is not None:
+            midi.follow(engine)
         engine.start()
         device.record(takes.recorder)
         device.play(engine)
@@ -120,7 +122,7 @@ def _glance(
 ) -> None:
     """Show the status and watch over the parts until the end."""
     priority_told = ""
-    with StatusLine(bundle, engine, device.stream.device_latency()) as status:
+    with StatusLine(bundle, engine, lambda: device.stream.device_latency()) as status:
         while not ending.wait(_GLANCE_S):
             device.watch()
             if engine.failure is not None:

@@ -660,11 +660,15 @@ def test_the_status_line_is_drawn_or_written(
     bundle = echo_bundle(config)
     engine = Engine(bundle, echo_backend(config), 48000, 64, mailbox=Mailbox(domains=2))
     engine.mailbox.replace(domain=1)
-    with StatusLine(bundle, engine, LatencyItem("device", 10.0, "declared")) as status:
+    ms = 20.0
+    with StatusLine(bundle, engine, lambda: LatencyItem("device", ms, "declared")) as status:
         status.update()
         status.update()
+        # As another device has it, once it takes the place of the first.
+        ms = 10.0
     engine.close()
     shown = capsys.readouterr().err
+    assert terminal or f"latency {1e3 * engine.delay_s + 20:.1f} ms" in shown
     assert "echo1 | in -120.0 dB | out -120.0 dB | hop p99 0.0 of 5 ms" in shown
     assert f"latency {1e3 * engine.delay_s + 10:.1f} ms" in shown
 
