@@ -445,7 +445,8 @@ def test_an_interrupted_learner_changes_nothing(
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(midi.time, "sleep", interrupt)
+    # Here alone: threads that other tests have left sleep, too.
+    monkeypatch.setattr(midi, "time", SimpleNamespace(sleep=interrupt))
     path = tmp_path / "map.toml"
     path.write_text("[mix]\ncc = 5\n")
     said = umt("midi", "learn", "freeze", "--midi", "0", "--midi-map", path)
