@@ -8,6 +8,7 @@ running callback. Then the engine is built to fit and takes over.
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from threading import Event
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from bridge.watchdog import Exit, Watchdog
 from model.errors import AudioDeviceError
 from realtime.engine import Engine
 from realtime.latency import LatencyItem
+from realtime.priority import ALLOWED_BY
 
 Audio = NDArray[np.float32]
 
@@ -42,6 +44,10 @@ class AudioStream(Protocol):
     @property
     def replaceable(self) -> bool:
         """Whether its device can be opened again even if closing it hangs."""
+
+    @property
+    def priority_remedy(self) -> str:
+        """What would give its callbacks real-time priority, should they have none."""
 
     def settle(self, ending: Event | None = None) -> None:
         """Wait until the size of the blocks is known, or ``ending`` is set.
@@ -126,8 +132,8 @@ class DuplexStream:
         self._sounddevice = sound_library()
         channels = settings.channel, min(settings.output.channels, _MOST_CHANNELS)
         try:
-            with quiet_stderr():
-                self._stream = self._sounddevice.Stream(
+            with quiet_stderr(), ExitStack() as undoing:
+                stream = self._sounddevice.Stream(
                     device=(settings.input.index, settings.output.index),
                     samplerate=settings.rate,
                     blocksize=settings.block,
@@ -136,12 +142,15 @@ class DuplexStream:
                     latency="low",
                     callback=self.callback,
                 )
-                self._stream.start()
+                undoing.callback(stream.close)
+                stream.start()
+                undoing.pop_all()
         except (self._sounddevice.PortAudioError, ValueError) as error:
             raise AudioDeviceError(
                 f"cannot open {settings.input.name!r} and {settings.output.name!r} at "
                 f"{settings.rate} Hz: {error}; try another --rate, --block or device"
             ) from error
+        self._stream = stream
         self._watchdog, self._exit = Watchdog(), Exit(self._close)
 
     @property
@@ -158,6 +167,11 @@ class DuplexStream:
     def replaceable(self) -> bool:
         """ALSA opens by name each time; JACK's PortAudio has joined its server once for all."""
         return {self.settings.input.host, self.settings.output.host} == {"ALSA"}
+
+    @property
+    def priority_remedy(self) -> str:
+        """What would give its callbacks real-time priority, should they have none."""
+        return ALLOWED_BY
 
     def settle(self, ending: Event | None = None) -> None:
         """Wait until the size of the blocks is known, or ``ending`` is set.

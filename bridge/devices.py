@@ -14,6 +14,9 @@ Kind = Literal["input", "output"]
 class DeviceLost(AudioDeviceError):
     """A device stopped by itself. Its driver may hang or abort when it is asked to shut down."""
 
+    for_good = False
+    """Whether its driver hangs, and the device cannot be opened beside that."""
+
 
 def sound_library() -> Any:
     """The sounddevice module. Raises AudioDeviceError if PortAudio is missing or does not start."""
@@ -36,8 +39,10 @@ def look_again() -> None:
     """
     sounddevice = sound_library()
     try:
-        # Private by their names, but there is no other way.
-        sounddevice._terminate()
+        # Private by their names, but there is no other way. After one that failed to start there is
+        # nothing to end.
+        if sounddevice._initialized:
+            sounddevice._terminate()
         sounddevice._initialize()
     except sounddevice.PortAudioError as error:
         raise AudioDeviceError(f"PortAudio does not start again: {error}") from error
@@ -102,19 +107,7 @@ def find_device(wanted: str | None, kind: Kind) -> Device:
     wanted: None for the system's default.
     Raises AudioDeviceError, listing what there is, unless exactly one device answers.
     """
-    sounddevice = sound_library()
-    hosts = [host["name"] for host in sounddevice.query_hostapis()]
-    devices = [
-        Device(
-            index=row["index"],
-            name=row["name"],
-            channels=row[f"max_{kind}_channels"],
-            default_rate=row["default_samplerate"],
-            host=hosts[row["hostapi"]],
-        )
-        for row in sounddevice.query_devices()
-        if row[f"max_{kind}_channels"] > 0
-    ]
+    devices = _devices(kind)
     if not devices:
         raise AudioDeviceError(f"there is no sound {kind} device here; umt demo needs none")
     if wanted is None:
@@ -125,6 +118,34 @@ def find_device(wanted: str | None, kind: Kind) -> Device:
     listed = ", ".join(f"{device.index} {device.name!r}" for device in found or devices)
     fault = f"{len(found)} {kind} devices match" if found else f"no {kind} device matches"
     raise AudioDeviceError(f"{fault} {wanted!r}; choose one of {listed}")
+
+
+def find_again(before: Device, kind: Kind) -> Device:
+    """The device that was found before, whatever its index is by now.
+
+    Raises AudioDeviceError while it is not there.
+    """
+    found = [one for one in _devices(kind) if (one.name, one.host) == (before.name, before.host)]
+    if not found:
+        raise AudioDeviceError(f"the sound {kind} device {before.name!r} is not there")
+    # Of several of one name, the one that has kept its index.
+    return next((one for one in found if one.index == before.index), found[0])
+
+
+def _devices(kind: Kind) -> list[Device]:
+    sounddevice = sound_library()
+    hosts = [host["name"] for host in sounddevice.query_hostapis()]
+    return [
+        Device(
+            index=row["index"],
+            name=row["name"],
+            channels=row[f"max_{kind}_channels"],
+            default_rate=row["default_samplerate"],
+            host=hosts[row["hostapi"]],
+        )
+        for row in sounddevice.query_devices()
+        if row[f"max_{kind}_channels"] > 0
+    ]
 
 
 def _default(devices: list[Device], kind: Kind) -> Device:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bridge.devices import list_devices, sound_library
-from bridge.jack_stream import jack_library
+from bridge.jack_stream import REALTIME_REMEDY, jack_library
 from bridge.midi import list_ports
 from bridge.osc import LOOPBACK
 from bridge.quiet import quiet_stderr
@@ -212,10 +212,14 @@ def jack() -> Finding:
         remedy = "only if you want it: start jackd or PipeWire's, then umt live --driver jack"
         return Finding("sound", "JACK", "ok", "no server is running", remedy)
     with quiet_stderr():
-        rate, block = client.samplerate, client.blocksize
+        rate, block, realtime = client.samplerate, client.blocksize, client.realtime
         client.close()
     found = f"runs at {rate} Hz, blocks of {block} ({1e3 * block / rate:.1f} ms)"
-    return Finding("sound", "JACK", "ok", found, figures={"rate": rate, "block": block})
+    figures = {"rate": rate, "block": block}
+    if not realtime:
+        found = f"{found}, without real-time priority"
+        return Finding("sound", "JACK", "warn", found, REALTIME_REMEDY, figures)
+    return Finding("sound", "JACK", "ok", found, figures=figures)
 
 
 def midi() -> list[Finding]:

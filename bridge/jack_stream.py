@@ -21,11 +21,13 @@ from bridge.watchdog import Exit, Watchdog
 from model.errors import AudioDeviceError
 from realtime.engine import Engine
 from realtime.latency import LatencyItem
+from realtime.priority import ALLOWED_BY
 
 Audio = NDArray[np.float32]
 
 NOWHERE = "none"
 """In place of a port's name: connected to nothing, for whoever patches by hand."""
+REALTIME_REMEDY = "start it with real-time priority: jackd -R, not -r"
 _OUTPUTS = 2
 _PROBE_CALLBACKS = 4
 _PROBE_S = 2.0
@@ -71,6 +73,7 @@ class JackStream:
         self._next_connection = 0.0
         self._freewheeling = False
         self._gone = threading.Event()
+        self.priority_remedy = ALLOWED_BY
         try:
             # libjack writes there what it also returns.
             with quiet_stderr():
@@ -150,6 +153,8 @@ class JackStream:
         """Have ports and callbacks, and be called."""
         client = self._client
         self.rate, self.block = int(client.samplerate), int(client.blocksize)
+        if not client.realtime:
+            self.priority_remedy = f"the JACK server runs without; {REALTIME_REMEDY}"
         self._input = client.inports.register("input")
         self._outputs = [client.outports.register(f"output_{n + 1}") for n in range(_OUTPUTS)]
         client.set_process_callback(self._process)

@@ -63,8 +63,14 @@ def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
             require_place(settings.json_path)
         osc = last.enter_context(OscServer(bundle, mailbox, settings.osc))
         osc.addresses.may_record = settings.record is not None
-        last.enter_context(midi_control(settings.midi, mailbox))
-        device = SteadyStream(settings.open_stream, ending)
+        midi = last.enter_context(midi_control(settings.midi, mailbox))
+        try:
+            device = SteadyStream(settings.open_stream, ending)
+        except DeviceLost as lost:
+            if ending.is_set() and not lost.for_good:
+                # Whoever ended it need not know.
+                return
+            raise
         first.push(_closing(device))
         stream = device.stream
         takes = Takes(settings.record, stream.rate, mailbox)
@@ -86,6 +92,8 @@ def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
         gc.collect()
         gc.freeze()
         osc.follow(engine)
+        if midi is not None:
+            midi.follow(engine)
         engine.start()
         device.record(takes.recorder)
         device.play(engine)
@@ -97,11 +105,11 @@ def play(bundle: Bundle, backend: Backend, settings: LiveSettings) -> None:
         try:
             _glance(engine, device, bundle, takes, log, ending)
         finally:
-            # Also of a session that ended badly.
-            if log is not None:
-                log.write(engine, device.stream.device_latency())
-    if takes.failure is not None:
-        raise takes.failure
+            # Also of a session that ended badly, whose failure counts for more than the file's.
+            unwritten = None if log is None else _write(log, engine, device)
+    for failure in (takes.failure, unwritten):
+        if failure is not None:
+            raise failure
 
 
 def _glance(
@@ -113,19 +121,29 @@ def _glance(
     ending: threading.Event,
 ) -> None:
     """Show the status and watch over the parts until the end."""
-    priority_told = False
-    with StatusLine(bundle, engine, device.stream.device_latency()) as status:
+    priority_told = ""
+    with StatusLine(bundle, engine, lambda: device.stream.device_latency()) as status:
         while not ending.wait(_GLANCE_S):
             device.watch()
             if engine.failure is not None:
                 raise UmtError(f"the engine stopped: {engine.failure!r}") from engine.failure
-            if not priority_told and engine.realtime_granted is not None:
-                priority_told = True
-                note(f"real-time priority: {engine.realtime_reason}")
+            if engine.realtime_granted is not None and engine.realtime_reason != priority_told:
+                priority_told = engine.realtime_reason
+                note(f"real-time priority: {priority_told}")
             takes.follow(device)
             if log is not None:
                 log.update(engine)
             status.update()
+
+
+def _write(log: SessionLog, engine: Engine, device: SteadyStream) -> UmtError | None:
+    """What kept the file from being written, after saying so."""
+    try:
+        log.write(engine, device.stream.device_latency())
+    except UmtError as error:
+        note(f"warning: {error}")
+        return error
+    return None
 
 
 def _closing(stream: SteadyStream) -> Callable[..., bool]:

@@ -9,17 +9,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bridge.commands.extras import needs
 from bridge.console import note
+from bridge.courtesy import REST_S, Courtesy
 from bridge.midi_map import DEFAULT_MAP, HIGHEST_CONTROLLER, MidiMap, read_map
 from bridge.quiet import quiet_stderr
 from model.errors import MidiError
 from realtime.controls import Mailbox
+from realtime.engine import Engine
 
 if TYPE_CHECKING:
     import mido
@@ -28,8 +30,6 @@ _log = logging.getLogger(__name__)
 
 # Not umt: on a JACK server, that is the name of the audio.
 _CLIENT, _PORT = "umt-midi", "control"
-# Well below a hop.
-_INTERVAL_S = 0.005
 _QUEUED = 8192
 _MOST_MESSAGES = 2048
 _CONTROL_CHANGE, _PROGRAM_CHANGE = 0xB0, 0xC0
@@ -120,7 +120,9 @@ def midi_settings(port: str | None, map_path: Path | None) -> MidiSettings | Non
     return MidiSettings(find_port(port), chosen)
 
 
-def midi_control(settings: MidiSettings | None, mailbox: Mailbox) -> AbstractContextManager[object]:
+def midi_control(
+    settings: MidiSettings | None, mailbox: Mailbox
+) -> AbstractContextManager[MidiControl | None]:
     """What steers ``mailbox`` while the context lasts; nothing without settings."""
     if settings is None:
         return nullcontext()
@@ -135,10 +137,13 @@ class MidiInput:
         rtmidi = _library()
         self.port = port
         try:
-            self._client = _client(rtmidi, port.api)
-            if self._client.get_ports()[port.number : port.number + 1] != [port.name]:
-                raise MidiError(f"the MIDI port {port.name!r} has gone; see umt devices")
-            self._client.open_port(port.number, _PORT)
+            with ExitStack() as undoing:
+                self._client = _client(rtmidi, port.api)
+                undoing.callback(self._client.delete)
+                if self._client.get_ports()[port.number : port.number + 1] != [port.name]:
+                    raise MidiError(f"the MIDI port {port.name!r} has gone; see umt devices")
+                self._client.open_port(port.number, _PORT)
+                undoing.pop_all()
         except rtmidi.RtMidiError as error:
             raise MidiError(f"cannot open the MIDI port {port.name!r}: {error}") from error
 
@@ -181,6 +186,7 @@ class MidiControl:
         self.map = midi_map
         self.mailbox = mailbox
         self.counts = MidiCounts()
+        self._courtesy = Courtesy()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="umt-midi", daemon=True)
 
@@ -195,6 +201,10 @@ class MidiControl:
         self.source.close()
         if self.counts.without_domain:
             note(f"{self.counts.without_domain} MIDI program changes named no domain")
+
+    def follow(self, engine: Engine) -> None:
+        """Take priority where a running engine has some."""
+        self._courtesy.follow(engine)
 
     def carry_out(self, messages: list[mido.Message]) -> None:
         """Do what messages ask, all of it at once; what is not for us is let pass."""
@@ -214,12 +224,16 @@ class MidiControl:
             self.mailbox.replace(**changes)
 
     def _run(self) -> None:
-        while not self._closing.wait(_INTERVAL_S):
+        rest_s = REST_S
+        while not self._closing.wait(rest_s):
+            self._courtesy.take_priority()
+            self._courtesy.begin()
             try:
                 self.carry_out(self.source.newest(self.counts))
             except Exception:
                 # A fault of ours costs some messages, not the remote control of a performance.
                 _log.exception("MIDI messages could not be carried out")
+            rest_s = self._courtesy.rest_s()
 
 
 def next_controller(source: MidiInput, midi_map: MidiMap) -> int:
@@ -232,7 +246,7 @@ def next_controller(source: MidiInput, midi_map: MidiMap) -> int:
             if message.control <= HIGHEST_CONTROLLER and message.control not in _BANK_SELECT:
                 number: int = message.control
                 return number
-        time.sleep(_INTERVAL_S)
+        time.sleep(REST_S)
 
 
 def _place(data: list[int]) -> tuple[int, ...]:

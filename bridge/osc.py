@@ -1,6 +1,6 @@
 """The OSC receiver: one thread, one UDP socket, and a bound on what a flood can cost.
 
-The thread wakes at most once in ``_REST_S``, less than a hop, empties the socket, and carries out a
+The thread wakes at most once in ``REST_S``, less than a hop, empties the socket, and carries out a
 bounded amount of what came, shared among the senders: reading a datagram takes 2 us, carrying one
 out many times as long, and the audio callback needs the interpreter too. Then it rests, the longer
 the more it had to do. In between, up to 30 times a second, it tells subscribers what has changed.
@@ -22,6 +22,7 @@ from typing import Any
 
 from bridge.addresses import PREFIX, Addresses
 from bridge.admission import Admission, Datagram
+from bridge.courtesy import Courtesy
 from bridge.oscpackets import MOST_PACKET, MalformedPacket, looks_like_osc, messages_of
 from bridge.subscribers import Address
 from model.bundle import Bundle
@@ -29,16 +30,12 @@ from model.errors import ConfigError, UmtError
 from realtime.controls import SETTINGS_BY_PATH, Mailbox
 from realtime.engine import Engine
 from realtime.meter import Meter
-from realtime.priority import raise_least
 
 _log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 9000
 LOOPBACK = "127.0.0.1"
 _REMEMBERED_PEERS = 256
-_REST_S = 0.005
-# At least so many times as long as the work took: a fifth of a core, whatever comes.
-_RESTS = 4
 _MOST_DATAGRAMS = 2048
 # What comes during a rest, even 64 kB a datagram; the system may grant less.
 _RECEIVE_BUFFER = 1 << 22
@@ -122,7 +119,7 @@ class OscServer:
         self.meter: Meter | None = None
         """Of the running engine, once there is one: what subscribers hear of levels and times."""
         self.counts = OscCounts()
-        self._engine: Engine | None = None
+        self._courtesy = Courtesy()
         self._admission = Admission(_NEWEST)
         self._answered: Counter[Address] = Counter()
         self._answered_until = 0.0
@@ -149,7 +146,7 @@ class OscServer:
     def follow(self, engine: Engine) -> None:
         """Tell subscribers about a running engine, and take priority where it has some."""
         self.meter = engine.meter
-        self._engine = engine
+        self._courtesy.follow(engine)
 
     def close(self) -> None:
         """Stop receiving and free the port. Idempotent."""
@@ -171,25 +168,14 @@ class OscServer:
             waiting = max(0.0, next_news - time.monotonic())
             wait_s = waiting if self.addresses.subscribers else _STOP_S
             ready, _, _ = select.select([self._socket], [], [], wait_s)
-            self._take_priority()
+            self._courtesy.take_priority()
             if time.monotonic() >= next_news:
                 next_news = time.monotonic() + _NEWS_S
                 self._tell_news()
             if ready:
-                # Not by the clock: a thread that others keep from its work has not worked.
-                began = time.thread_time()
+                self._courtesy.begin()
                 self._round()
-                time.sleep(max(_REST_S, _RESTS * (time.thread_time() - began)))
-
-    def _take_priority(self) -> None:
-        """Once the audio has real-time priority, take the least there is.
-
-        This thread holds the interpreter at times. If any busy program could keep it from the
-        processor then, the audio callback would wait for that program too.
-        """
-        if self._engine is not None and self._engine.realtime_granted:
-            self._engine = None
-            raise_least()
+                time.sleep(self._courtesy.rest_s())
 
     def _round(self) -> None:
         """Carry out what has come, or as much of it as can be now."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from model.errors import UmtError
+
+_OF_DISKS = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO])
 
 
 @contextmanager
@@ -20,12 +23,11 @@ def new_file(path: Path, error: type[UmtError] = UmtError) -> Iterator[Path]:
     try:
         _prepare(path, part, error)
         yield part
-        try:
-            os.replace(part, path)
-        except OSError as refusal:
-            raise cannot_write(path, refusal, error) from refusal
-    except BaseException:
-        _discard(part)
+        os.replace(part, path)
+    except BaseException as fault:
+        discard(part)
+        if isinstance(fault, OSError) and _is_about(part, fault):
+            raise cannot_write(path, fault, error) from fault
         raise
 
 
@@ -36,7 +38,16 @@ def part_of(path: Path) -> Path:
 
 def discard_part(path: Path) -> None:
     """Remove what a killed process has left of a file that it was writing."""
-    _discard(part_of(path))
+    discard(part_of(path))
+
+
+def discard(file: Path) -> None:
+    """Remove a file that did not become whole, if it is there."""
+    try:
+        file.unlink(missing_ok=True)
+    except OSError:
+        # The folder itself is gone or refuses; the error under way says more.
+        return
 
 
 def require_place(path: Path, error: type[UmtError] = UmtError) -> None:
@@ -60,6 +71,13 @@ def shown(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "replace")
 
 
+def _is_about(part: Path, refusal: OSError) -> bool:
+    """Whether it is a file in the making that was refused: a disk that is full names none."""
+    if refusal.filename is None:
+        return refusal.errno in _OF_DISKS
+    return os.fspath(refusal.filename) == os.fspath(part)
+
+
 def _prepare(path: Path, part: Path, error: type[UmtError]) -> None:
     require_place(path, error)
     try:
@@ -67,11 +85,3 @@ def _prepare(path: Path, part: Path, error: type[UmtError]) -> None:
         part.open("wb").close()
     except OSError as refusal:
         raise cannot_write(path, refusal, error) from refusal
-
-
-def _discard(part: Path) -> None:
-    try:
-        part.unlink(missing_ok=True)
-    except OSError:
-        # The folder itself is gone or refuses; the error under way says more.
-        return

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.outputs import cannot_write
+from bridge.outputs import cannot_write, discard
 from bridge.soundfiles import GrowingSound
 from model.errors import AudioFileError, UmtError
 from realtime.journal import Journal
@@ -48,7 +48,14 @@ class Recorder:
         capacity = int(_RING_S * rate)
         self._rings = [CaptureRing(capacity), CaptureRing(capacity)]
         self._pieces = np.zeros((2, rate), np.float32)
-        self._writers = [GrowingSound(path, rate) for path in self.paths]
+        self._writers: list[GrowingSound] = []
+        try:
+            for path in self.paths:
+                self._writers.append(GrowingSound(path, rate))
+        except AudioFileError:
+            for path, _ in zip(self.paths, self._writers, strict=False):
+                discard(path)
+            raise
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="umt-recorder", daemon=True)
         self._thread.start()
@@ -77,8 +84,12 @@ class Recorder:
                 self._write_all()
             self._write_all()
             self._write_journal()
-        except AudioFileError as error:
-            self.failure = AudioFileError(f"recording ended after {self.seconds:.1f} s: {error}")
+        except Exception as error:
+            # Whatever it is: a thread that ends unseen would leave ``record`` on.
+            self.failure = AudioFileError(
+                f"recording ended after {self.seconds:.1f} s: "
+                f"{error if isinstance(error, UmtError) else repr(error)}"
+            )
 
     def _write_all(self) -> None:
         while (frames := min(ring.backlog for ring in self._rings)) > 0:

@@ -34,7 +34,8 @@ class SessionLog:
         now = time.monotonic()
         if now < self._next:
             return
-        self._next += _EVERY_S
+        # From now on: a program that was suspended does not make up for the rows it missed.
+        self._next = now + _EVERY_S
         meter = engine.meter.snapshot().to_dict()
         row = {name: meter[name] for name in _KEPT}
         self._rows.append(

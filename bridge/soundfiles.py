@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from bridge.outputs import new_file, require_place, shown
+from bridge.outputs import discard, new_file, require_place, shown
 from model.errors import AudioFileError
 
 Audio = NDArray[np.float32]
@@ -107,10 +107,15 @@ class GrowingSound:
         require_place(path, AudioFileError)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            path.open("xb").close()
+        except OSError as error:
+            raise _unwritten(path, error) from error
+        try:
             soundfile.SoundFile(
-                os.fsencode(path), "x", rate, 1, subtype="FLOAT", format="WAV"
+                os.fsencode(path), "w", rate, 1, subtype="FLOAT", format="WAV"
             ).close()
         except (soundfile.SoundFileError, OSError) as error:
+            discard(path)
             raise _unwritten(path, error) from error
 
     def write(self, block: Audio) -> None:

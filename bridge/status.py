@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.live import Live
@@ -20,7 +21,8 @@ _WRITTEN_EVERY_S = 5.0
 class StatusLine:
     """Levels, domain, hop times, trouble and latency of a running engine."""
 
-    def __init__(self, bundle: Bundle, engine: Engine, device: LatencyItem | None):
+    def __init__(self, bundle: Bundle, engine: Engine, device: Callable[[], LatencyItem | None]):
+        """device: its own part of the latency now; another device may have another."""
         self._bundle = bundle
         self._engine = engine
         self._device = device
@@ -53,15 +55,16 @@ class StatusLine:
 
     def parts(self) -> str:
         """Where the latency comes from, part by part."""
-        items = self._engine.latency(self._device).items
+        items = self._engine.latency(self._device()).items
         return "latency: " + " + ".join(f"{item.name} {item.ms:.1f}" for item in items if item.ms)
 
     def text(self) -> str:
         """The line itself."""
         meter = self._engine.meter.snapshot()
         controls = self._engine.mailbox.latest
-        latency = self._engine.latency(self._device)
-        without = "" if self._device else " + device"
+        device = self._device()
+        latency = self._engine.latency(device)
+        without = "" if device else " + device"
         return " | ".join(
             [
                 self._bundle.domain_names[controls.domain],

@@ -25,7 +25,7 @@ class SteadyStream:
         """Open the device. open_stream: told whether it does so again.
 
         ending: once it is set, a device that is silent or stumbles is not waited for.
-        Raises AudioDeviceError if the device refuses.
+        Raises AudioDeviceError if the device refuses, DeviceLost if it gives no sound.
         """
         self._open_stream, self._ending = open_stream, ending
         self.stream = self._first()
@@ -41,7 +41,7 @@ class SteadyStream:
     def play(self, engine: Engine) -> None:
         """Let a started engine take over."""
         self._engine, self._block = engine, engine.block
-        self.stream.play(engine)
+        self._let_play(engine)
 
     def record(self, recorder: Recorder | None) -> None:
         """Record from the next block on, or stop."""
@@ -78,6 +78,14 @@ class SteadyStream:
         """Stop the stream. Returns False if its driver hangs, unless that was left behind."""
         return self.stream.close() or (self.lost_at is not None and self.stream.replaceable)
 
+    @property
+    def _is_to_end(self) -> bool:
+        return self._ending is not None and self._ending.is_set()
+
+    def _let_play(self, engine: Engine) -> None:
+        engine.expect_callback(self.stream.priority_remedy)
+        self.stream.play(engine)
+
     def _first(self) -> AudioStream:
         """A driver may stumble as it starts, as PulseAudio's does on a busy machine.
 
@@ -87,17 +95,18 @@ class SteadyStream:
         while True:
             try:
                 return self._opened(again=tried > 0)
-            except DeviceLost:
+            except DeviceLost as lost:
                 tried += 1
-                if tried == _FIRST_TRIES or (self._ending and self._ending.is_set()):
+                if lost.for_good or tried == _FIRST_TRIES or self._is_to_end:
                     raise
 
     def _opened(self, again: bool, ending: Event | None = None) -> AudioStream:
         stream = self._open_stream(again)
         try:
             stream.settle(ending)
-        except BaseException:
-            stream.close()
+        except BaseException as error:
+            if not stream.close() and isinstance(error, DeviceLost):
+                error.for_good = not stream.replaceable
             raise
         return stream
 
@@ -105,6 +114,8 @@ class SteadyStream:
         try:
             stream = self._opened(again=True, ending=self._ending)
         except AudioDeviceError as error:
+            if isinstance(error, DeviceLost) and error.for_good:
+                raise
             self._next_try = time.monotonic() + self._delay_s
             self._delay_s = min(2.0 * self._delay_s, _LONGEST_DELAY_S)
             if str(error) != self._refusal:
@@ -112,6 +123,9 @@ class SteadyStream:
                 note(f"still waiting: {error}")
             return
         self.stream, self.lost_at = stream, None
+        if self._is_to_end:
+            # Then nobody waited until it had settled.
+            return
         if stream.rate != self._rate or stream.block > self._block:
             raise AudioDeviceError(
                 f"the sound device came back at {stream.rate} Hz with blocks of {stream.block}, "
@@ -119,5 +133,5 @@ class SteadyStream:
             )
         stream.record(self._recorder)
         if self._engine is not None:
-            stream.play(self._engine)
+            self._let_play(self._engine)
         note(f"the sound device is back after {time.monotonic() - lost_at:.1f} s")

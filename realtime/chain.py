@@ -201,10 +201,10 @@ class Chain:
         self._peak_in = 0.0
         self._seedings, self._panics = self._controls.seedings, self._controls.panics
 
-    def hurry(self) -> None:
-        """Have the helper thread come before all that is not real-time, if there is one."""
+    def hurry(self, wanted: bool) -> None:
+        """Whether a helper thread, if there is one, is to come before all that is not real-time."""
         if self._primer is not None:
-            self._primer.hurry()
+            self._primer.hurry(wanted)
 
     def close(self) -> None:
         """End the helper thread, if there is one; ``reset`` would begin another."""

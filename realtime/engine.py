@@ -35,7 +35,14 @@ from realtime.filling import filling
 from realtime.journal import Journal
 from realtime.latency import LatencyItem, LatencyTable, engine_latency
 from realtime.meter import Meter
-from realtime.priority import ThreadPriority, own_priority, pin, raise_below, require_cpus
+from realtime.priority import (
+    ALLOWED_BY,
+    ThreadPriority,
+    own_priority,
+    pin,
+    raise_below,
+    require_cpus,
+)
 from realtime.resample import require_supported
 from realtime.rings import CaptureRing, RenderRing
 
@@ -111,8 +118,7 @@ class Engine:
         self.failure: BaseException | None = None
         """What stopped the engine thread, or the callback's own last error; None if nothing."""
         self.realtime_granted: bool | None = None
-        """Whether the thread got real-time priority; None until the first exchange."""
-        self.realtime_reason = "no audio yet"
+        """Whether the thread got real-time priority; None until a callback's first exchange."""
         # Half a capture ring is its writer's: the backlog allowed must fit the other half.
         ring = int(_RING_S * rate) + 2 * self.backlog_limit + 8 * block
         self._priority, self._cpus = priority, cpus
@@ -125,7 +131,7 @@ class Engine:
         self._out = np.zeros(self.chain.most_output(self.chain.piece_frames), np.float32)
         self._offset = 0
         self._done = 0
-        self._callback_priority: ThreadPriority | None = None
+        self.expect_callback()
         self._wake = threading.Lock()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -158,7 +164,7 @@ class Engine:
         if not self._join(_WAIT_S):
             raise UmtError("the engine's thread is still stuck in its last hop; open a new engine")
         self.failure = None
-        self.realtime_granted, self.realtime_reason = None, "no audio yet"
+        self.expect_callback(self._remedy)
         self.chain.on_join = self._note_join
         self.chain.reset()
         self._begin_timeline()
@@ -167,6 +173,17 @@ class Engine:
         if threaded:
             self._thread = threading.Thread(target=self._run, name="umt-engine", daemon=True)
             self._thread.start()
+
+    def expect_callback(self, remedy: str = ALLOWED_BY) -> None:
+        """Another callback takes over: the thread is to find its place below that one.
+
+        remedy: what would give the callback real-time priority, should it have none.
+        """
+        # In this order: nothing is granted below a callback that has gone.
+        self._remedy = remedy
+        self._callback_priority: ThreadPriority | None = None
+        self.realtime_reason = "no audio yet"
+        self.realtime_granted = None
 
     def stop(self, timeout_s: float = 2.0) -> bool:
         """End the thread; ``exchange`` goes on giving silence. Idempotent.
@@ -327,9 +344,8 @@ class Engine:
 
     def _take_place_below(self, callback: ThreadPriority) -> None:
         if self._priority:
-            granted, self.realtime_reason = raise_below(callback)
-            if granted:
-                self.chain.hurry()
+            granted, self.realtime_reason = raise_below(callback, self._remedy)
+            self.chain.hurry(granted)
             self.realtime_granted = granted
         else:
             self.realtime_reason = "not asked for"

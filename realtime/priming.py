@@ -15,7 +15,7 @@ import numpy as np
 
 from model.config import SILENCE, ModelConfig
 from model.interface import Codes, Decoder, Latents
-from realtime.priority import raise_least
+from realtime.priority import give_back, raise_least
 
 # Hops a helper thread may fall behind before its work is thrown away and begun again.
 _SLACK_HOPS = 64
@@ -109,6 +109,7 @@ class Primer:
     def __init__(self) -> None:
         self._jobs: SimpleQueue[PrimingJob | None] = SimpleQueue()
         self._is_to_hurry = False
+        self._hurries = False
         self._thread = threading.Thread(target=self._run, name="umt-primer", daemon=True)
         self._thread.start()
 
@@ -117,13 +118,13 @@ class Primer:
         job.resting = False
         self._jobs.put(job)
 
-    def hurry(self) -> None:
-        """From the next job on, come before all that is not real-time, for as long as it lasts.
+    def hurry(self, wanted: bool) -> None:
+        """From the next job on, come before all that is not real-time, or no longer.
 
         An ordinary thread that has to wait for others would make switches late, and the audio
         callback, too, if it waits with the interpreter's lock in its hand.
         """
-        self._is_to_hurry = True
+        self._is_to_hurry = wanted
 
     def close(self, timeout_s: float = 2.0) -> None:
         """End the thread after the job at hand."""
@@ -132,9 +133,12 @@ class Primer:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            if self._is_to_hurry:
-                self._is_to_hurry = False
-                raise_least()
+            if self._hurries != self._is_to_hurry:
+                self._hurries = not self._hurries
+                if self._hurries:
+                    raise_least()
+                else:
+                    give_back()
             try:
                 job.catch_up()
             except BaseException as error:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 from model.errors import ConfigError
 
-_ALLOWED_BY = "an rtprio limit for your user allows it, see docs/latency.md"
+ALLOWED_BY = "an rtprio limit for your user allows it, see docs/latency.md"
 # Room below the callback for a sound server's own threads.
 _STEP_BELOW = 10
+_LEAST = 1
 
 
 @dataclass(frozen=True)
@@ -45,23 +46,32 @@ def own_priority() -> ThreadPriority:
     return ThreadPriority(realtime, os.sched_getparam(0).sched_priority if realtime else 0)
 
 
-def raise_below(callback: ThreadPriority) -> tuple[bool, str]:
+def raise_below(callback: ThreadPriority, remedy: str = ALLOWED_BY) -> tuple[bool, str]:
     """Give the calling thread real-time priority, but less than the audio callback's.
 
+    It loses what it has where that leaves none. remedy: for a callback that has none itself.
     Returns whether it was granted, and why or why not, in words.
     """
     if sys.platform != "linux":
         return False, f"not attempted on {sys.platform}"
     if not callback.realtime:
+        give_back()
         return False, (
             "none, as the audio callback has none itself and the engine must not outrank it; "
-            f"{_ALLOWED_BY}"
+            f"{remedy}"
         )
-    level = max(1, callback.level - _STEP_BELOW)
+    # Not the least, if there is a choice: that is of threads which the engine must outrank.
+    level = min(callback.level - 1, max(_LEAST + 1, callback.level - _STEP_BELOW))
+    if level < _LEAST:
+        give_back()
+        return False, (
+            "none, as the audio callback has the least there is; give the sound server more, "
+            "such as jackd -P 70"
+        )
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(level))
     except OSError as error:
-        return False, f"refused: {error.strerror}; {_ALLOWED_BY}"
+        return False, f"refused: {error.strerror}; {ALLOWED_BY}"
     return True, f"SCHED_FIFO {level}, below the callback's {callback.level}"
 
 
@@ -91,7 +101,14 @@ def raise_least() -> None:
     """
     if sys.platform == "linux":
         with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+            os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(_LEAST))
+
+
+def give_back() -> None:
+    """Make an ordinary thread of the calling one, if it has real-time priority."""
+    if sys.platform == "linux" and own_priority().realtime:
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
 
 
 def usable_cpus() -> frozenset[int]:

@@ -172,6 +172,20 @@ def test_with_a_jack_server_one_can_play_without_portaudio(
     assert said.status == 0, said.err
 
 
+@pytest.mark.parametrize(("realtime", "verdict"), [(True, "ok"), (False, "warn")])
+def test_a_jack_server_without_real_time_priority_is_warned_of(
+    realtime: bool, verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = SimpleNamespace(
+        samplerate=RATE, blocksize=PERIOD, realtime=realtime, close=lambda: None
+    )
+    library = SimpleNamespace(Client=lambda *_, **__: client, JackError=OSError)
+    monkeypatch.setattr(bridge.doctor, "jack_library", lambda: library)
+    found = doctor.jack()
+    assert found.verdict == verdict
+    assert ("jackd -R" in found.remedy) == (not realtime)
+
+
 def test_without_a_jack_server_there_is_still_portaudio(no_jack: None) -> None:
     pytest.importorskip("jack", reason="the Python package JACK-Client is missing")
     assert doctor.jack().verdict == "ok"

@@ -27,7 +27,13 @@ from realtime.chain import Chain
 from realtime.controls import Controls, Mailbox
 from realtime.engine import Engine
 from realtime.latency import LatencyItem
-from realtime.priority import ThreadPriority, own_priority, raise_below, usable_cpus
+from realtime.priority import (
+    ThreadPriority,
+    may_be_realtime,
+    own_priority,
+    raise_below,
+    usable_cpus,
+)
 from tests.echo_backend import EchoDecoder, echo_backend, echo_bundle, echo_config
 
 pytestmark = pytest.mark.alone
@@ -73,6 +79,13 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited 20 s in vain"
         time.sleep(0.002)
+
+
+def in_a_thread(work: Callable[[], None]) -> None:
+    """So that what priority it takes ends with it."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(30)
 
 
 def impulse(length: int, at: int) -> Audio:
@@ -490,14 +503,84 @@ def test_the_engine_thread_takes_its_place_below_the_callback() -> None:
         above = own_priority()
         seen.extend([above, raise_below(above), own_priority()])
 
-    thread = threading.Thread(target=callback)
-    thread.start()
-    thread.join(20)
+    in_a_thread(callback)
     if not seen:
         pytest.skip("this system grants no real-time priority")
     assert seen[0] == ThreadPriority(True, 30)
     assert seen[1] == (True, "SCHED_FIFO 20, below the callback's 30")
     assert seen[2] == ThreadPriority(True, 20)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="real-time policies are Linux's")
+@pytest.mark.parametrize(("callback", "level"), [(13, 3), (10, 2), (5, 2), (3, 2), (2, 1)])
+def test_below_a_callback_that_has_little_the_engine_still_outranks_its_helpers(
+    monkeypatch: pytest.MonkeyPatch, callback: int, level: int
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(
+        os, "sched_setscheduler", lambda *given: asked.append(given[2].sched_priority)
+    )
+    granted, _ = raise_below(ThreadPriority(True, callback))
+    assert (granted, asked) == (True, [level])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="real-time policies are Linux's")
+def test_below_a_callback_without_priority_or_with_the_least_there_is_none() -> None:
+    seen: list[Any] = []
+
+    def engine() -> None:
+        for callback in (ThreadPriority(False, 0), ThreadPriority(True, 1)):
+            raise_below(ThreadPriority(True, 30))
+            seen.append((own_priority(), raise_below(callback, "a remedy"), own_priority()))
+
+    in_a_thread(engine)
+    if not seen[0][0].realtime:
+        pytest.skip("this system grants no real-time priority")
+    ordinary = ThreadPriority(False, 0)
+    for before, (granted, reason), after in seen:
+        assert (before, granted, after) == (ThreadPriority(True, 20), False, ordinary), reason
+    assert seen[0][1][1].endswith("must not outrank it; a remedy")
+    assert "jackd -P" in seen[1][1][1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="real-time policies are Linux's")
+def test_engine_and_helper_follow_a_callback_that_takes_over() -> None:
+    """As after a reconnect to a sound server with more priority, less, or none."""
+    config = echo_config()
+    backend = echo_backend(config)
+    engine = Engine(echo_bundle(config), backend, 48000, 64, mailbox=Mailbox(domains=2))
+    levels: list[int] = []
+    helper = ThreadPriority(False, 0)
+
+    def prime(*_: object) -> None:
+        nonlocal helper
+        helper = own_priority()
+
+    for decoder in backend.decoders:
+        decoder.prime = prime  # type: ignore[method-assign]
+
+    def switched() -> bool:
+        engine.mailbox.replace(domain=1 - engine.mailbox.latest.domain)
+        return exchange_once(engine)
+
+    def callback(level: int) -> None:
+        if level:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(level))
+        wait_for(lambda: exchange_once(engine) and engine.realtime_granted is not None)
+        least = ThreadPriority(level > 0, min(level, 1))
+        wait_for(lambda: switched() and helper == least)
+        (thread,) = [thread for thread in threading.enumerate() if thread.name == "umt-engine"]
+        assert thread.native_id is not None
+        levels.append(os.sched_getparam(thread.native_id).sched_priority)
+
+    if not may_be_realtime()[0] or own_priority().realtime:
+        pytest.skip("this system grants no real-time priority")
+    with running(engine, threaded=True):
+        for level in (30, 0, 20):
+            engine.expect_callback()
+            assert engine.realtime_granted is None
+            in_a_thread(lambda level=level: callback(level))
+    assert levels == [20, 0, 10]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="real-time policies are Linux's")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import sys
 from dataclasses import replace
@@ -220,6 +222,20 @@ def test_a_place_that_cannot_be_written_is_named(folder: Path, tmp_path: Path) -
     said = umt("export", "onnx", tmp_path / "file", "--bundle", folder)
     assert said.status == 1
     assert "file is not a folder" in said.complaint
+
+
+def test_a_full_disk_names_a_file_and_leaves_none(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill_up(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", fill_up)
+    said = umt("export", "onnx", tmp_path / "out", "--bundle", folder)
+    assert said.status == 1
+    assert "cannot write" in said.complaint
+    assert said.complaint.endswith(".onnx: No space left on device")
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_without_onnx_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

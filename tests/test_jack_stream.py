@@ -138,6 +138,16 @@ def test_a_server_that_goes_while_it_is_joined_is_an_error_to_wait_for(
         assert stream._client.name == "umt"
 
 
+@pytest.mark.parametrize("realtime", [True, False])
+def test_what_would_give_priority_is_said_of_the_server_or_of_the_user_s_limit(
+    jack: Any, monkeypatch: pytest.MonkeyPatch, realtime: bool
+) -> None:
+    monkeypatch.setattr(jack.Client, "realtime", realtime)
+    with opened(NOWHERE, NOWHERE) as stream:
+        assert ("jackd -R" in stream.priority_remedy) == (not realtime)
+        assert ("rtprio" in stream.priority_remedy) == realtime
+
+
 def test_a_server_without_a_sound_card_says_so(
     jack: Any, performer: Performer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ import bridge.watchdog
 from bridge import cli
 from bridge.audio import DuplexStream, StreamCallback, StreamSettings
 from bridge.commands.streams import stream_opener
-from bridge.devices import Device, DeviceLost, find_device
+from bridge.devices import Device, DeviceLost, find_device, look_again
 from bridge.live import LiveSettings, _closing, _ending
 from bridge.recorder import Recorder
 from bridge.status import StatusLine
@@ -161,6 +161,7 @@ def portaudio(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         Stream=Stream,
         PortAudioError=PortAudioError,
         _exit_handler=lambda: None,
+        _initialized=1,
         query_devices=query_devices,
         query_hostapis=lambda: [{"name": "ALSA"}],
         rows=rows,
@@ -328,6 +329,49 @@ def test_a_device_that_stumbles_as_it_starts_is_opened_again(
         SteadyStream(stream_opener("portaudio", "0", "0", None, 0, 1))
 
 
+def reopened(
+    portaudio: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str | None,
+    rows: list[tuple[str, int, int]],
+) -> str:
+    """What is played through once the list of devices has become another."""
+
+    def look_again() -> None:
+        portaudio.rows[:] = rows
+
+    monkeypatch.setattr(bridge.devices, "look_again", look_again)
+    open_stream = stream_opener("portaudio", option, option, None, 0, 1)
+    assert open_stream(False).close()
+    stream = open_stream(True)
+    assert stream.close()
+    return stream.title
+
+
+CARD, BUILT_IN = ("USB Audio", 1, 2), ("Built-in", 2, 2)
+
+
+@pytest.mark.parametrize("option", [None, "0"])
+def test_a_lost_device_does_not_come_back_as_another(
+    portaudio: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, option: str | None
+) -> None:
+    """Such as the built-in microphone into the built-in loudspeakers."""
+    portaudio.rows[:] = [CARD, BUILT_IN]
+    with pytest.raises(AudioDeviceError, match="input device 'USB Audio' is not there"):
+        reopened(portaudio, monkeypatch, option, [BUILT_IN])
+    portaudio.rows[:] = [CARD, BUILT_IN]
+    there = reopened(portaudio, monkeypatch, option, [BUILT_IN, CARD])
+    assert there == "'USB Audio' -> 'USB Audio'"
+
+
+def test_a_device_that_was_named_may_come_back_with_another_number(
+    portaudio: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portaudio.rows[:] = [BUILT_IN, ("USB: - (hw:1,0)", 1, 2)]
+    there = reopened(portaudio, monkeypatch, "usb", [BUILT_IN, ("USB: - (hw:2,0)", 1, 2)])
+    assert there == "'USB: - (hw:2,0)' -> 'USB: - (hw:2,0)'"
+
+
 def test_a_session_can_be_ended_while_its_driver_hangs(
     portaudio: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -366,6 +410,43 @@ def test_a_device_that_refuses_is_an_error_with_its_reason(portaudio: SimpleName
     portaudio.Stream.refuses = portaudio.PortAudioError("Invalid sample rate")
     with pytest.raises(AudioDeviceError, match="'out' at 48000 Hz: Invalid sample rate.*--rate"):
         opened()
+
+
+def test_a_device_that_opens_but_does_not_start_is_closed(
+    portaudio: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[bool] = []
+
+    def refuse(_: FakeStream) -> None:
+        raise portaudio.PortAudioError("Unanticipated host error")
+
+    monkeypatch.setattr(portaudio.Stream, "start", refuse)
+    monkeypatch.setattr(portaudio.Stream, "close", lambda _: closed.append(True))
+    with pytest.raises(AudioDeviceError, match="cannot open .* Unanticipated host error"):
+        opened()
+    assert closed == [True]
+
+
+def test_portaudio_that_did_not_start_once_is_started_again(
+    portaudio: SimpleNamespace,
+) -> None:
+    refusals = [True, False]
+
+    def terminate() -> None:
+        if not portaudio._initialized:
+            raise portaudio.PortAudioError("PortAudio not initialized")
+        portaudio._initialized -= 1
+
+    def initialize() -> None:
+        if refusals.pop(0):
+            raise portaudio.PortAudioError("Host error")
+        portaudio._initialized += 1
+
+    portaudio._terminate, portaudio._initialize = terminate, initialize
+    with pytest.raises(AudioDeviceError, match="does not start again: Host error"):
+        look_again()
+    look_again()
+    assert portaudio._initialized == 1
 
 
 @pytest.mark.parametrize(
@@ -579,11 +660,15 @@ def test_the_status_line_is_drawn_or_written(
     bundle = echo_bundle(config)
     engine = Engine(bundle, echo_backend(config), 48000, 64, mailbox=Mailbox(domains=2))
     engine.mailbox.replace(domain=1)
-    with StatusLine(bundle, engine, LatencyItem("device", 10.0, "declared")) as status:
+    ms = 20.0
+    with StatusLine(bundle, engine, lambda: LatencyItem("device", ms, "declared")) as status:
         status.update()
         status.update()
+        # As another device has it, once it takes the place of the first.
+        ms = 10.0
     engine.close()
     shown = capsys.readouterr().err
+    assert terminal or f"latency {1e3 * engine.delay_s + 20:.1f} ms" in shown
     assert "echo1 | in -120.0 dB | out -120.0 dB | hop p99 0.0 of 5 ms" in shown
     assert f"latency {1e3 * engine.delay_s + 10:.1f} ms" in shown
 

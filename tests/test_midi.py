@@ -7,13 +7,16 @@ import re
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import bridge.courtesy
 from bridge.midi_map import DEFAULT_MAP, HIGHEST_CONTROLLER, TURNABLE, Knob, MidiMap, read_map
 from model.errors import MidiError
 from realtime.controls import SETTINGS, Controls, Mailbox
+from realtime.priority import may_be_realtime, own_priority
 from tests.command_line import ROOT, umt
 
 mido = pytest.importorskip("mido", reason="needs mido, of the extra named midi")
@@ -32,7 +35,7 @@ class FakeClient:
     def __init__(self, ports: tuple[str, ...], messages: list[Any]):
         self.ports = list(ports)
         self.messages = messages
-        self.closed = False
+        self.closed = self.deleted = False
         self.failing = 0
 
     def get_ports(self) -> list[str]:
@@ -52,7 +55,7 @@ class FakeClient:
         self.closed = True
 
     def delete(self) -> None:
-        return
+        self.deleted = True
 
 
 @pytest.fixture
@@ -208,6 +211,42 @@ def test_the_thread_carries_out_what_comes_in_and_survives_faults(
     ] * 2
 
 
+def test_it_rests_the_longer_the_more_it_had_to_do(
+    control: MidiControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, work, rests = SimpleNamespace(now=7.0), iter([0.0, 0.001, 0.02]), []
+    monkeypatch.setattr(bridge.courtesy, "time", SimpleNamespace(thread_time=lambda: clock.now))
+
+    def newest(_: object) -> list[Any]:
+        clock.now += next(work)
+        return []
+
+    def wait(rest_s: float) -> bool:
+        rests.append(rest_s)
+        return len(rests) > 3
+
+    monkeypatch.setattr(control.source, "newest", newest)
+    monkeypatch.setattr(control, "_closing", SimpleNamespace(wait=wait))
+    control._run()
+    assert rests == pytest.approx([0.005, 0.005, 0.005, 0.08])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="real-time policies are Linux's")
+def test_it_has_the_least_priority_while_the_engine_has_some(control: MidiControl) -> None:
+    if not may_be_realtime()[0] or own_priority().realtime:
+        pytest.skip("this system grants no real-time priority")
+    engine: Any = SimpleNamespace(realtime_granted=None)
+
+    def level() -> int:
+        return os.sched_getparam(control._thread.native_id or 0).sched_priority
+
+    with control:
+        control.follow(engine)
+        for granted, expected in ((True, 1), (False, 0)):
+            engine.realtime_granted = granted
+            wait_until(lambda expected=expected: level() == expected, 10, "its priority")
+
+
 def test_program_changes_without_a_domain_are_told_at_the_end(
     control: MidiControl, client: FakeClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -253,8 +292,29 @@ def test_a_machine_without_ports_says_so(client: FakeClient) -> None:
 def test_a_port_that_has_gone_since_is_named(client: FakeClient) -> None:
     port = midi.find_port("Pads")
     client.ports.pop()
+    client.deleted = False
     with pytest.raises(MidiError, match="'Pads 24:0' has gone"):
         MidiInput(port)
+    assert client.deleted
+
+
+def test_a_port_that_refuses_is_named_and_its_client_closed(
+    client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = midi.find_port("Pads")
+    client.deleted = False
+
+    def refuse(*_: object) -> None:
+        raise rtmidi.SystemError("busy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "open_port", refuse)
+        with pytest.raises(MidiError, match="cannot open the MIDI port 'Pads 24:0': busy"):
+            MidiInput(port)
+    assert client.deleted
+    client.deleted = False
+    MidiInput(port)
+    assert not client.deleted
 
 
 def test_a_system_that_does_not_run_has_no_ports_and_says_nothing(
@@ -385,7 +445,8 @@ def test_an_interrupted_learner_changes_nothing(
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(midi.time, "sleep", interrupt)
+    # Here alone: threads that other tests have left sleep, too.
+    monkeypatch.setattr(midi, "time", SimpleNamespace(sleep=interrupt))
     path = tmp_path / "map.toml"
     path.write_text("[mix]\ncc = 5\n")
     said = umt("midi", "learn", "freeze", "--midi", "0", "--midi-map", path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -9,7 +10,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,14 +21,17 @@ import pytest
 
 import bridge.live
 import bridge.recorder
+import bridge.session_log
 from bridge.devices import DeviceLost
 from bridge.live import LiveSettings, play
 from bridge.osc import OscSettings
+from bridge.session_log import SessionLog
 from model.bundle import Bundle, load_bundle, save_bundle
 from model.errors import AudioFileError, UmtError
 from realtime.backends import Backend, open_backend
 from realtime.controls import Controls
 from realtime.engine import Engine
+from realtime.meter import Meter
 from tests.command_line import umt
 
 pytestmark = pytest.mark.alone
@@ -36,6 +43,7 @@ class Stream:
     """Turns a thread of its own, as fast as the engine answers."""
 
     rate, block, title, replaceable = RATE, BLOCK, "a stream of the test's", False
+    priority_remedy = "a remedy of the test's"
 
     def __init__(self, at_turn: Callable[[int, Engine], None]) -> None:
         self.at_turn = at_turn
@@ -130,6 +138,25 @@ def test_a_session_is_played_reported_and_played_again(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize("hangs", [False, True])
+def test_ending_while_the_device_stumbles_is_no_error_unless_its_driver_hangs(
+    bundle: Bundle, backend: Backend, tmp_path: Path, hangs: bool
+) -> None:
+    class Stumbling(Stream):
+        def settle(self, _: object = None) -> None:
+            signal.raise_signal(signal.SIGINT)
+            raise DeviceLost("started but asked for no audio")
+
+        def close(self) -> bool:
+            return not hangs
+
+    silent = Stumbling(lambda *_: pytest.fail("music"))
+    opened = replace(settings(tmp_path, silent.at_turn), open_stream=lambda _: silent)
+    with pytest.raises(DeviceLost) if hangs else nullcontext():
+        play(bundle, backend, opened)
+    assert not (tmp_path / "session.json").exists()
+
+
 def test_an_engine_that_stops_ends_the_session_with_its_cause(
     bundle: Bundle, backend: Backend, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -166,6 +193,40 @@ def test_a_disk_that_fills_up_does_not_end_the_music(
         play(bundle, backend, settings(tmp_path, at_turn))
     assert recording[0]
     assert json.loads((tmp_path / "session.json").read_text())["meter"]["hops"] > 50
+
+
+@pytest.mark.parametrize("engine_fails", [True, False])
+def test_a_report_that_finds_the_disk_full_does_not_hide_why_the_engine_stopped(
+    bundle: Bundle, backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], engine_fails: bool,
+) -> None:  # fmt: skip
+    def at_turn(turn: int, engine: Engine) -> None:
+        if turn == 100 and engine_fails:
+            engine.chain._mixer = None  # type: ignore[assignment]
+        elif turn == 100:
+            end()
+
+    def fill_up(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", fill_up)
+    said = "the engine stopped" if engine_fails else "cannot write .*session.json: No space left"
+    with pytest.raises(UmtError, match=said):
+        play(bundle, backend, settings(tmp_path, at_turn))
+    assert "session.json: No space left" in capsys.readouterr().err
+    assert not (tmp_path / "session.json").exists()
+
+
+def test_rows_of_a_session_that_was_suspended_are_not_made_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=50.0)
+    monkeypatch.setattr(bridge.session_log, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    log, engine = SessionLog(tmp_path / "session.json"), SimpleNamespace(meter=Meter(0.005))
+    for seconds in (0.0, 0.5, 1.0, 30.0, 30.1, 30.2, 31.0):
+        clock.now = 50.0 + seconds
+        log.update(engine)  # type: ignore[arg-type]
+    assert [row["at_s"] for row in log._rows] == [0.0, 1.0, 30.0, 31.0]
 
 
 def test_a_report_that_cannot_be_written_is_found_before_the_music(

@@ -19,6 +19,7 @@ class Stream:
     """A stream that is lost when the test says so."""
 
     replaceable = False
+    priority_remedy = "a remedy"
 
     def __init__(self, rate: int = 48_000, block: int = 256) -> None:
         self.rate, self.block = rate, block
@@ -45,6 +46,17 @@ class Stream:
     def close(self) -> bool:
         self.closed = True
         return not self.hangs
+
+
+class FakeEngine:
+    """Keeps what it is told of its callback."""
+
+    def __init__(self, block: int = 256) -> None:
+        self.block = block
+        self.remedies: list[str] = []
+
+    def expect_callback(self, remedy: str) -> None:
+        self.remedies.append(remedy)
 
 
 class Device:
@@ -80,14 +92,16 @@ def test_a_device_that_is_back_goes_on_with_engine_and_recording(
     device: Device, clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     steady, recorder = SteadyStream(device.open), object()
-    engine = SimpleNamespace(block=256)
+    engine = FakeEngine()
     steady.record(recorder)  # type: ignore[arg-type]
     steady.play(engine)  # type: ignore[arg-type]
     device.streams[0].lost = True
     steady.watch()
     assert device.streams[0].closed
     device.next = Stream()
+    device.next.priority_remedy = "another remedy"
     steady.watch()
+    assert engine.remedies == ["a remedy", "another remedy"]
     again = device.streams[1]
     assert (again.engine, again.recorder) == (engine, recorder)
     assert steady.stream is again
@@ -158,7 +172,7 @@ def test_blocks_that_grow_while_playing_are_told_once(
     assert "grown" not in capsys.readouterr().err
     # Of those that it began with, some came late: the engine was built for them.
     device.streams[0].block = 512
-    steady.play(SimpleNamespace(block=512))  # type: ignore[arg-type]
+    steady.play(FakeEngine(block=512))  # type: ignore[arg-type]
     steady.watch()
     assert "grown" not in capsys.readouterr().err
     device.streams[0].block = 1024
@@ -171,8 +185,8 @@ def test_only_a_device_that_is_waited_for_need_not_settle(
     device: Device, clock: SimpleNamespace
 ) -> None:
     """The first time, an engine is built for what settles; later, Ctrl-C must not wait for it."""
-    ending = object()
-    steady = SteadyStream(device.open, ending)  # type: ignore[arg-type]
+    ending = Event()
+    steady = SteadyStream(device.open, ending)
     assert device.streams[0].ending is None
     device.streams[0].lost = True
     steady.watch()
@@ -181,19 +195,56 @@ def test_only_a_device_that_is_waited_for_need_not_settle(
     assert device.streams[1].ending is ending
 
 
-@pytest.mark.parametrize(("ended", "tries"), [(False, 3), (True, 1)])
-def test_a_driver_that_stumbles_is_tried_again_unless_it_is_to_end(
-    device: Device, ended: bool, tries: int
+@pytest.mark.parametrize(
+    ("ended", "hangs", "replaceable", "tries"),
+    [
+        (False, False, False, 3),
+        (True, False, False, 1),
+        (False, True, False, 1),
+        (False, True, True, 3),
+    ],
+)
+def test_a_driver_that_stumbles_is_tried_again_unless_it_is_to_end_or_hangs(
+    device: Device, ended: bool, hangs: bool, replaceable: bool, tries: int
 ) -> None:
     ending = Event()
     if ended:
         ending.set()
     device.next = Stream()
-    device.next.silent = True
-    with pytest.raises(DeviceLost, match="asked for no audio"):
+    device.next.silent, device.next.hangs = True, hangs
+    device.next.replaceable = replaceable
+    with pytest.raises(DeviceLost, match="asked for no audio") as caught:
         SteadyStream(device.open, ending)
+    assert caught.value.for_good == (hangs and not replaceable)
     assert len(device.tries) == tries
     assert device.streams[-1].closed
+
+
+def test_a_device_that_comes_back_to_a_driver_that_hangs_is_not_waited_for(
+    device: Device, clock: SimpleNamespace
+) -> None:
+    steady = SteadyStream(device.open)
+    device.streams[0].lost = True
+    steady.watch()
+    device.next = Stream()
+    device.next.silent = device.next.hangs = True
+    with pytest.raises(DeviceLost, match="asked for no audio"):
+        steady.watch()
+
+
+def test_of_a_device_that_ending_kept_from_settling_nothing_is_said(
+    device: Device, clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ending = Event()
+    steady = SteadyStream(device.open, ending)
+    device.streams[0].lost = True
+    steady.watch()
+    ending.set()
+    device.next = Stream(block=0)
+    steady.watch()
+    assert "is back" not in capsys.readouterr().err
+    assert steady.close()
+    assert device.streams[1].closed
 
 
 def test_a_driver_that_hangs_is_not_waited_for(device: Device, clock: SimpleNamespace) -> None:

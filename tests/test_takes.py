@@ -104,6 +104,56 @@ def test_a_folder_that_refuses_turns_the_control_off(
     assert "cannot write" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_take_that_cannot_begin_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    made: list[Any] = []
+    sound_file = soundfile.SoundFile
+
+    def fill_up(*given: Any, **how: Any) -> Any:
+        made.append(sound_file(*given, **how))
+        if len(made) == nth:
+            made[-1].close()
+            raise soundfile.LibsndfileError(2)
+        return made[-1]
+
+    monkeypatch.setattr(bridge.soundfiles.soundfile, "SoundFile", fill_up)
+    with pytest.raises(AudioFileError, match="the disk is full"):
+        Recorder(tmp_path, RATE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_take_is_not_begun_over_what_another_program_has_just_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge.recorder, "_next_take", lambda folder: folder / "take-001")
+    (tmp_path / "take-001-output.wav").write_text("another's")
+    with pytest.raises(AudioFileError, match="File exists"):
+        Recorder(tmp_path, RATE)
+    assert [one.name for one in tmp_path.iterdir()] == ["take-001-output.wav"]
+    assert (tmp_path / "take-001-output.wav").read_text() == "another's"
+
+
+def test_a_recorder_that_ends_by_a_fault_of_its_own_turns_the_control_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    takes, stream, mailbox = begun(tmp_path)
+    assert takes.recorder is not None
+    stream.record(takes.recorder)
+
+    def fail(*_: object) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(takes.recorder._writers[0], "write", fail)
+    stream.hear(0.5)
+    wait_until(lambda: takes.recorder.failure is not None, 10, "the failure")
+    takes.follow(stream)
+    assert not mailbox.latest.record
+    takes.close()
+    assert "recording ended after 0.0 s: MemoryError('no room')" in str(takes.failure)
+
+
 def test_what_a_slow_disk_lost_is_told_and_not_played_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_bundle: Bundle,
     capsys: pytest.CaptureFixture[str],

@@ -11,6 +11,7 @@ from bridge.commands.usage import UsageError
 
 if TYPE_CHECKING:
     from bridge.audio import AudioStream
+    from bridge.devices import Device, Kind
 
 InputOption = Annotated[
     str | None,
@@ -63,12 +64,20 @@ def _portaudio(
 ) -> Callable[[bool], AudioStream]:
     """What opens a stream by PortAudio; that there are such devices is seen to at once."""
     from bridge.audio import DuplexStream, StreamSettings
-    from bridge.devices import find_device, look_again
+    from bridge.devices import find_again, find_device, look_again
     from model.errors import AudioDeviceError, ConfigError
     from realtime.resample import SUPPORTED_RATES
 
-    def settings(rate: int | None) -> StreamSettings:
-        source, sink = find_device(input_, "input"), find_device(output, "output")
+    def device(wanted: str | None, kind: Kind, before: Device | None) -> Device:
+        # The default, or an index, may be another device by now. A name may be a part that stays
+        # while a number in the whole name changes.
+        if before is not None and (wanted is None or wanted.isdecimal()):
+            return find_again(before, kind)
+        return find_device(wanted, kind)
+
+    def settings(rate: int | None, before: StreamSettings | None = None) -> StreamSettings:
+        source = device(input_, "input", before.input if before else None)
+        sink = device(output, "output", before.output if before else None)
         wanted = rate or int(source.default_rate)
         if wanted not in SUPPORTED_RATES:
             raise ConfigError(
@@ -89,7 +98,7 @@ def _portaudio(
             look_again()
             opened.clear()
         # A device that is back may have another rate of its own by now.
-        opened.append(DuplexStream(settings(found.rate) if again else found))
+        opened.append(DuplexStream(settings(found.rate, found) if again else found))
         return opened[-1]
 
     return open_stream
