@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from bridge.admission import Admission, Datagram
-from bridge.osc import _NEWEST, OscServer, OscSettings
+from bridge.osc import _NEWEST, _RECEIVE_BUFFER, OscServer, OscSettings
 from bridge.oscpackets import MOST_PACKET, looks_like_osc, messages_of
 from model.bundle import Bundle
 from realtime.controls import Controls, Mailbox
 from tests.jack import wait_until
 from tests.osc_client import Sender, packet
-from tests.osc_flood import KINDS, PORTS, bundle_of, flooding, kernel_drops
+from tests.osc_flood import KINDS, PORTS, bundle_of, flooding, granted_buffer, kernel_drops
 
 pytestmark = pytest.mark.alone
 
@@ -30,6 +30,9 @@ FLOODER = ("127.0.0.1", 2)
 def test_a_quiet_client_is_answered_through_any_flood(
     server: OscServer, sender: Sender, mailbox: Mailbox, kind: str
 ) -> None:
+    granted = granted_buffer()
+    if kind == "huge" and granted is not None and granted < _RECEIVE_BUFFER:
+        pytest.skip(f"net.core.rmem_max is {granted}: the system drops most of what is sent here")
     sender.sync()
     threads, drops = threading.active_count(), kernel_drops(server.port)
     with flooding(server.port, kind, 10_000):
