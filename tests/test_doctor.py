@@ -367,6 +367,7 @@ def test_what_other_programs_cause_is_not_put_down_to_the_network(
     pace: Pace, remedy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bridge.doctor_pace, "measure_pace", lambda *_: pace)
+    monkeypatch.setattr(bridge.doctor_pace, "available_cores", lambda: 2)
     monkeypatch.setattr(bridge.doctor_pace, "PROFILES", ("live",))
     for row in pace_findings(trials(None), 1.0, lambda _: None):
         assert row.remedy == remedy
