@@ -46,8 +46,8 @@ def test_paths_follow_the_osc_contract() -> None:
         ("bypass", 2, r"bypass must be 1 or 0 \(true or false\), got 2"),
         ("freeze", 0.5, r"freeze must be 1 or 0 \(true or false\), got 0.5"),
         ("freeze", "on", r"freeze must be 1 or 0 \(true or false\), got 'on'"),
-        ("latent_smooth", -1, "latent_smooth must be 0 to 10 s, got -1"),
-        ("latent_noise", 4.5, "latent_noise must be 0 to 4, got 4.5"),
+        ("latent_smooth", -1, "latent/smooth must be 0 to 10 s, got -1"),
+        ("latent_noise", 4.5, "latent/noise must be 0 to 4, got 4.5"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_range(name: str, value: object, message: str) -> None:

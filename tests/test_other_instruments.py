@@ -57,7 +57,8 @@ def test_a_note_of_any_pitch_dies_away_and_is_not_cut_off(recording: Path, pitch
     for share in (0.25, 0.5, 0.75):
         middle = 0.5 + share * RELEASE_S
         level = level_of(sound, middle - 0.01, middle + 0.01)
-        assert level == pytest.approx((1 - share) * 0.5 / 2**0.5, rel=0.2)
+        # More, by half, where the recording goes over into itself.
+        assert 0.8 < level / ((1 - share) * 0.5 / 2**0.5) < 1.5
 
 
 def test_notes_of_a_recording_are_as_loud_as_struck_and_sound_together(recording: Path) -> None:
