@@ -101,7 +101,7 @@ class Addresses:
             raise ConfigError("unknown address") from None
 
     def _set(self, setting: Setting, message: Message, outcome: Outcome) -> None:
-        outcome.changes[setting.name] = setting.parse(_only(message))
+        outcome.changes[setting.name] = setting.parse(_only(message), setting.path)
 
     def _domain(self, control: str, message: Message, outcome: Outcome) -> None:
         outcome.changes[control] = self._domain_named(_only(message))

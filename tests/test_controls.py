@@ -37,7 +37,7 @@ def test_paths_follow_the_osc_contract() -> None:
         ("temperature", 0.04, "temperature must be 0.05 to 2, got 0.04"),
         ("temperature", float("inf"), "temperature must be a number, got inf"),
         ("temperature", "1", "temperature must be a number, got '1'"),
-        ("gain_in", 24.5, "gain/in must be -60 to 24 dB, got 24.5"),
+        ("gain_in", 24.5, "gain_in must be -60 to 24 dB, got 24.5"),
         ("seed", 2**63, "seed must be 0 to 9223372036854775807, got 9223372036854775808"),
         ("domain", -1, "domain must be 0 or more, got -1"),
         ("domain", 1.5, "domain must be a whole number, got 1.5"),
@@ -46,8 +46,8 @@ def test_paths_follow_the_osc_contract() -> None:
         ("bypass", 2, r"bypass must be 1 or 0 \(true or false\), got 2"),
         ("freeze", 0.5, r"freeze must be 1 or 0 \(true or false\), got 0.5"),
         ("freeze", "on", r"freeze must be 1 or 0 \(true or false\), got 'on'"),
-        ("latent_smooth", -1, "latent/smooth must be 0 to 10 s, got -1"),
-        ("latent_noise", 4.5, "latent/noise must be 0 to 4, got 4.5"),
+        ("latent_smooth", -1, "latent_smooth must be 0 to 10 s, got -1"),
+        ("latent_noise", 4.5, "latent_noise must be 0 to 4, got 4.5"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_range(name: str, value: object, message: str) -> None:
