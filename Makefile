@@ -60,12 +60,16 @@ system:
 	@missing=$$(for p in $(SYSTEM_PACKAGES); do \
 	    dpkg -s $$p 2>/dev/null | grep -q '^Status: install ok' || printf '%s ' $$p; done); \
 	if [ -n "$$missing" ]; then $(call apt,$$missing) || \
-	    echo "could not install $$missing- the tests that need them will be skipped by name"; fi
+	    echo "not installed: $${refused:-$$missing}- the tests that need them will be skipped by name"; fi
 
+# One by one, and never in the place of another: pipewire-alsa, say, and pulseaudio cannot both be
+# there, and nobody's sound must go for a test's.
 apt = { command -v apt-get >/dev/null && \
 	{ [ "$$(id -u)" = 0 ] && run= || { command -v sudo >/dev/null && sudo -n true && run=sudo; }; } && \
-	echo "installing Debian packages: $(1)" && $$run apt-get update -qq && \
-	$$run env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }
+	echo "installing Debian packages: $(1)" && $$run apt-get update -qq && refused= && \
+	for p in $(1); do $$run env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	    --no-install-recommends --no-remove $$p >/dev/null || refused="$$refused$$p "; done && \
+	[ -z "$$refused" ]; }
 
 clean:
 	rm -rf $(VENV) build *.egg-info demo-out

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks.commit import current_commit
 from benchmarks.gpu_figures import timed
-from benchmarks.shapes import config_of_shape
+from benchmarks.shapes import config_of_shape, decoder_macs
 from benchmarks.torch_decoder import TorchDecoder
 from model.config import LEVELS, SAMPLE_RATE, ModelConfig
 from model.errors import ConfigError
@@ -131,7 +131,7 @@ def machine_report() -> dict[str, Any]:
 
 
 def measured(task: Task, hops: int) -> dict[str, Any]:
-    """A task's row: rates of all streams together; a kernel's errors, prediction and floors, too.
+    """A row: rates of all streams together and floors; of a kernel, errors and a prediction, too.
 
     hops: of every stream, in one run of a kernel.
     """
@@ -152,12 +152,49 @@ def measured(task: Task, hops: int) -> dict[str, Any]:
         "x_realtime": 1e6 / each / SAMPLE_RATE,
         "us_per_sample": each,
     }
+    row["gmac_per_s"] = row["samples_per_s"] * decoder_macs(task.config) / 1e9
+    floors = floors_us(task)
+    row["roofline"] = {
+        "from": "data sheet",
+        **{f"{floor}_us": value for floor, value in floors.items()},
+        "floor_samples_per_s": task.streams * 1e6 / max(floors.values()),
+    }
+    row["fraction_of_roofline"] = max(floors.values()) / each
     if task.sampler not in BASELINES:
-        floors = floors_us(task)
         row["us_per_stage"] = each / stages(task)
-        row |= {f"{floor}_floor_us": value for floor, value in floors.items()}
-        row["fraction_of_floor"] = max(floors.values()) / each
     return row
+
+
+def described(task: Task) -> dict[str, Any]:
+    """What a row says before anything is measured."""
+    return {
+        "commit": current_commit(),
+        "machine": describe_machine(),
+        "part": "decode",
+        **asdict(task),
+        "backend": task.sampler if task.sampler in BASELINES else "triton",
+        "threads": 1,
+        "runs": RUNS,
+    }
+
+
+def compare(rows: Sequence[dict[str, Any]]) -> None:
+    """Set each row beside the baselines of its shape, as far as they have been measured.
+
+    A baseline has one stream; the ratio is that of all of a row's streams together to it.
+    """
+    rated = [row for row in rows if "samples_per_s" in row]
+    for row in rated:
+        row["baselines"] = {
+            other["sampler"]: {
+                "samples_per_s": other["samples_per_s"],
+                "min": other["samples_per_s_min"],
+                "max": other["samples_per_s_max"],
+                "ratio": row["samples_per_s"] / other["samples_per_s"],
+            }
+            for other in rated
+            if other["sampler"] in BASELINES and other["shape"] == row["shape"]
+        }
 
 
 def checked(task: Task) -> dict[str, Any]:
@@ -244,14 +281,15 @@ def stages(task: Task) -> int:
 def floors_us(task: Task) -> dict[str, float]:
     """What a sampler of this kind cannot go below, in microseconds a sample of every stream."""
     device, name = known_here(find_device()), task.sampler
-    reads = 0 if name == Pipeline.name else weight_bytes(task.config.decoder)
+    element = 4 if name in BASELINES else 2
+    reads = 0 if name == Pipeline.name else weight_bytes(task.config.decoder, element)
     times = task.streams if name == Persistent.name else -(-task.streams // FusedLayers.STREAMS)
     waits = {
         Persistent.name: 0.0,
         Pipeline.name: stages(task) * device.exchange_us,
         FusedLayers.name: stages(task) * device.launch_us,
     }
-    return {"bandwidth": read_us(reads * times, device), "latency": waits[name]}
+    return {"bandwidth": read_us(reads * times, device), "latency": waits.get(name, 0.0)}
 
 
 def baseline(task: Task) -> tuple[Callable[[], object], int]:
@@ -269,3 +307,7 @@ def float16_weights(shape: str) -> Weights:
     rng = np.random.default_rng(0)
     weights = random_weights(decoder_shapes(config_of_shape(shape)), rng)
     return {name: value.astype(np.float16).astype(np.float32) for name, value in weights.items()}
+
+
+if __name__ == "__main__":
+    raise SystemExit("this module measures for a command: run umt bench gpu")

@@ -18,6 +18,11 @@ from model.errors import ConfigError, UmtError
 from realtime.controls import SETTINGS, SETTINGS_BY_PATH, Controls, Mailbox, Setting
 
 PREFIX = "/umt/"
+PANIC = "/umt/panic"
+PANICS = frozenset(
+    (packet_of(PANIC, (), b""), *(packet_of(PANIC, given) for given in ((), (1,), (1.0,), (True,))))
+)
+"""Packets that call all sound off, byte for byte."""
 ANSWERS = frozenset({"/umt/state", "/umt/pong", "/umt/error", "/umt/meter", "/umt/latency"})
 """What this program sends. Never answered, or two of them could talk for ever."""
 _MOST_TEXT = 400
@@ -61,7 +66,7 @@ class Addresses:
             "/umt/domain": partial(self._domain, "domain"),
             "/umt/blend/domain": partial(self._domain, "blend_domain"),
             "/umt/blend": self._blend,
-            "/umt/panic": self._panic,
+            PANIC: self._panic,
             "/umt/record": self._record,
             "/umt/get": self._get,
             "/umt/ping": self._ping,
@@ -96,7 +101,7 @@ class Addresses:
             raise ConfigError("unknown address") from None
 
     def _set(self, setting: Setting, message: Message, outcome: Outcome) -> None:
-        outcome.changes[setting.name] = setting.parse(_only(message))
+        outcome.changes[setting.name] = setting.parse(_only(message), setting.path)
 
     def _domain(self, control: str, message: Message, outcome: Outcome) -> None:
         outcome.changes[control] = self._domain_named(_only(message))
@@ -120,10 +125,11 @@ class Addresses:
         return self.bundle.domain_index(wanted)
 
     def _panic(self, message: Message, outcome: Outcome) -> None:
-        if message.arguments not in ((), (1,)):
-            # A button sends 1 when it is pressed and 0 when it is let go.
-            return
-        outcome.panic = True
+        if message.arguments not in ((), (1,), (0,)):
+            given = ", ".join(map(repr, message.arguments))
+            raise ConfigError(f"takes nothing, 1 or 0, got {given}")
+        # A button sends 1 when it is pressed and 0 when it is let go.
+        outcome.panic |= message.arguments != (0,)
 
     def _record(self, message: Message, outcome: Outcome) -> None:
         wanted = SETTINGS["record"].parse(_only(message))
@@ -135,8 +141,15 @@ class Addresses:
         # Each name once: a packet must not ask for more answers than there are values.
         names = dict.fromkeys(str(name).removeprefix(PREFIX) for name in message.arguments)
         controls = self.mailbox.latest.replace(**outcome.changes)
-        values = [(name, self._value(name, controls)) for name in names or SETTINGS_BY_PATH]
-        outcome.answers += [state_packet(name, value) for name, value in values]
+        unknown = [name for name in names if name not in SETTINGS_BY_PATH]
+        outcome.answers += [
+            state_packet(name, self._value(name, controls))
+            for name in names or SETTINGS_BY_PATH
+            if name not in unknown
+        ]
+        if unknown:
+            there_are = ", ".join(SETTINGS_BY_PATH)
+            raise ConfigError(f"no value {', '.join(map(repr, unknown))}; there are {there_are}")
 
     def _ping(self, message: Message, outcome: Outcome) -> None:
         outcome.answers.append(packet_of("/umt/pong", (), message.payload or None))
@@ -153,8 +166,6 @@ class Addresses:
         return {path: self._value(path, controls) for path in SETTINGS_BY_PATH}
 
     def _value(self, path: str, controls: Controls) -> Any:
-        if path not in SETTINGS_BY_PATH:
-            raise ConfigError(f"no value {path!r}; there are {', '.join(SETTINGS_BY_PATH)}")
         value = getattr(controls, SETTINGS_BY_PATH[path].name)
         if path in ("domain", "blend/domain"):
             return self.bundle.domain_names[value]

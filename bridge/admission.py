@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from bridge.oscpackets import raw_address
+from bridge.oscpackets import raw_address, raw_kind
 from bridge.subscribers import Address
 
 Datagram = tuple[bytes, Address]
@@ -32,7 +32,12 @@ class Admission:
     """Chooses, and remembers who has been heard."""
 
     def __init__(self, newest: frozenset[bytes], clock: Callable[[], float] = time.monotonic):
-        """newest: addresses of which only a sender's newest message matters."""
+        """newest: of which only a sender's newest packet matters.
+
+        Addresses, where the newest of each kind of arguments does (the share of a blend takes no
+        domain's place); or whole packets (a button that is let go takes no place of its being
+        pressed).
+        """
         self._newest = newest
         self._clock = clock
         self._turn_s = clock() + _KNOWN_S
@@ -69,11 +74,11 @@ class Admission:
             packet, sender = datagrams[place]
             if sender not in spent:
                 spent[sender] = 0 if self._knows(sender) else _HEAD_START
-            address = raw_address(packet)
-            if address in self._newest:
-                if (sender, address) in seen:
+            if packet in self._newest or raw_address(packet) in self._newest:
+                kind = packet if packet in self._newest else raw_kind(packet)
+                if (sender, kind) in seen:
                     continue
-                seen.add((sender, address))
+                seen.add((sender, kind))
             elif spent[sender] >= _SHARE:
                 continue
             spent[sender] += _work(datagrams[place])

@@ -73,6 +73,16 @@ class Finding:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
+def looked(name: str, look: Callable[[], list[Finding]]) -> list[Finding]:
+    """What a look finds; a row that says so if it fails, as with a package that is broken."""
+    try:
+        return look()
+    except Exception as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        remedy = "install again what this names, or leave it out"
+        return [Finding(name, name, "warn", f"cannot be looked at: {what}", remedy)]
+
+
 def looks(osc_port: int) -> list[tuple[str, Callable[[], list[Finding]]]]:
     """Everything that is looked at, by the name of what takes a moment, in the order of rows."""
     return [

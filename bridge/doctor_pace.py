@@ -18,6 +18,8 @@ THREADS = (1, 2)
 AREA = "real time"
 # Of two threads on free cores, in a hop of the smallest network.
 _HANDOVER_MS = 0.5
+_SMALL = ("tiny", "live")
+_ALONE = "end other programs, then measure again"
 _BUSY = "two threads wait for one another, as other programs take their cores"
 
 
@@ -119,9 +121,13 @@ def _finding(trial: Trial, pace: Pace | str, same: dict[int, Pace]) -> Finding:
         verdict: Verdict = "warn" if busy else "ok"
         return Finding(AREA, trial.name, verdict, f"not measured: {pace}", remedy)
     times = f"a hop of {pace.hop_ms:g} ms takes {pace.p50_ms:.2f}, p99 {pace.p99_ms:.2f} ms"
+    if pace.realtime:
+        times += ", with real-time priority"
     share = f"with {100 * pace.core_share:.0f} % of a core"
     verdict = "warn"
-    remedy = "a faster machine, or a smaller network: the profile live"
+    remedy = "a faster machine"
+    if trial.bundle.config.profile not in _SMALL:
+        remedy += ", or a smaller network: the profile live"
     if pace.steady:
         verdict, words, remedy = "ok", f"runs in real time {share}", ""
     elif pace.keeps_up:
@@ -134,4 +140,9 @@ def _finding(trial: Trial, pace: Pace | str, same: dict[int, Pace]) -> Finding:
     better = [n for n, other in same.items() if other.steady or other.keeps_up > pace.keeps_up]
     if verdict != "ok" and better:
         remedy = f"umt live --threads {better[0]}"
+    # Of two threads, one also waits for the other.
+    alone = same.get(1, pace)
+    if verdict != "ok" and alone.crowded:
+        words += f", while other programs take {100 * (1 - alone.granted):.0f} % of a core"
+        remedy = f"{_ALONE}, or {remedy}" if better else _ALONE
     return Finding(AREA, trial.name, verdict, f"{words}; {times}", remedy, asdict(pace))

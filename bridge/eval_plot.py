@@ -15,6 +15,9 @@ from evaluation.recognition import Guesses, Recognition
 from evaluation.similarity import METRICS
 from evaluation.translation import PairScore
 
+_DARK = 0.44
+"""Values whose colour is dark: white is read on it with more contrast than black."""
+
 
 @dataclass(frozen=True)
 class Map:
@@ -71,7 +74,8 @@ def _draw_maps(
         image = axis.imshow(one.values, vmin=0.0, vmax=1.0, cmap="viridis")
         for (i, j), value in np.ndenumerate(one.values):
             text = written.format(value)
-            shade = "black" if value > 0.7 else "white"
+            # NaN is a blank place, not a dark one.
+            shade = "white" if value < _DARK else "black"
             axis.text(j, i, text, ha="center", va="center", color=shade, fontsize=8)
         axis.set_title(one.title)
         axis.set_xticks(range(len(one.columns)), one.columns, rotation=40, ha="right")

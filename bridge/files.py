@@ -101,6 +101,10 @@ class Translation:
         return narrow[cut:]
 
 
+_COARSE = ("PCM_U8", "PCM_S8")
+"""Encodings whose own noise would be heard, of a soft passage more than anything else."""
+
+
 def require_translatable(source: Path, target: Path) -> None:
     """Raise the AudioFileError of ``translate_file`` where it can be told before translating."""
     with SoundReader(source) as reader:
@@ -120,7 +124,8 @@ def translate_file(
         chain.reset(seed)
         blocks = _first_and_rest(reader)
         translation = Translation(chain, reader.rate)
-        with new_sound(target, reader.rate, reader.subtype, reader.frames) as writer:
+        subtype = "PCM_16" if reader.subtype in _COARSE else reader.subtype
+        with new_sound(target, reader.rate, subtype, reader.frames) as writer:
             done = 0
             for block in blocks:
                 writer.write(translation.process(block))

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from bridge.console import note, working
 from model.bundle import Bundle
-from realtime.backends import Backend, open_backend, warm_up
+from realtime.backends import Backend, is_interpreted, open_backend, warm_up
 from realtime.compiling import before_compiling
 from realtime.machine import available_cores
 
@@ -25,6 +25,8 @@ def load_backend(
     cores = available_cores() if cpus is None else len(cpus)
     if threads > cores:
         note(f"warning: {threads} threads on {cores} core will be slower than one thread")
+    if is_interpreted(backend):
+        note("Triton's interpreter stands in for a GPU: some thousand times slower than real time")
     with compiling_shown():
         warm_up(backend)
     return backend

@@ -20,7 +20,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from bridge.addresses import PREFIX, Addresses
+from bridge.addresses import PANICS, PREFIX, Addresses
 from bridge.admission import Admission, Datagram
 from bridge.courtesy import Courtesy
 from bridge.oscpackets import MOST_PACKET, MalformedPacket, looks_like_osc, messages_of
@@ -43,8 +43,8 @@ _STOP_S = 0.2
 _NEWS_S = 1 / 30
 _MOST_ANSWERS = 500
 
-_NEWEST = frozenset((PREFIX + path).encode() for path in (*SETTINGS_BY_PATH, "panic"))
-"""Addresses of which only a sender's newest message matters."""
+_NEWEST = frozenset((PREFIX + path).encode() for path in SETTINGS_BY_PATH) | PANICS
+"""Addresses, and whole packets, of which only a sender's newest matters."""
 
 
 @dataclass

@@ -59,6 +59,12 @@ def raw_address(packet: bytes) -> bytes:
     return packet.partition(b"\0")[0]
 
 
+def raw_kind(packet: bytes) -> bytes:
+    """The address of a packet and its arguments' types, without looking further."""
+    address = raw_address(packet)
+    return address + raw_address(packet[len(_padded(address)) :])
+
+
 def looks_like_osc(packet: bytes) -> bool:
     """Whether it is worth reading further: what is no packet at all is soon refused."""
     return packet.startswith((b"/", _BUNDLE)) and len(packet) <= MOST_PACKET

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,21 @@ class RecordedTake:
     captured: Audio
     rendered: Audio
     """(time,) float32, both of one length."""
+
+
+def playable_takes(folder: Path) -> list[int]:
+    """Numbers of the takes in a folder that began with their session, lowest first.
+
+    Raises UmtError if there are none.
+    """
+    named = (re.fullmatch(r"take-(\d+)-journal\.jsonl", path.name) for path in folder.iterdir())
+    numbers = sorted(int(match[1]) for match in named if match)
+    if not numbers:
+        raise UmtError(
+            f"{shown(folder)} holds no take that began with its session, as umt live --record "
+            "leaves it: only such a one can be played again"
+        )
+    return numbers
 
 
 def read_take(folder: Path, number: int) -> RecordedTake:

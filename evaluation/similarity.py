@@ -51,6 +51,10 @@ def features(audio: Samples) -> Features:
         raise ShapeError(f"a recording of {SHORTEST_S:g} s or more is needed, got {audio.shape}")
     if not np.isfinite(audio).all():
         raise ShapeError("the recording holds values that are not finite")
+    if not audio.any():
+        # Tracks that do not move score 0 beside any.
+        pitches, chromas = (1 + len(audio) // hop for hop in (PITCH_HOP, CHROMA_HOP))
+        return Features(np.zeros(pitches), np.zeros((12, chromas)))
     # yin divides by the energy of a frame, and chroma by its largest value: silence has neither.
     # The noise is each recording's own: with the same in both, all silence would be one tune.
     own = zlib.crc32(np.ascontiguousarray(audio).tobytes())

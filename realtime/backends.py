@@ -154,6 +154,11 @@ def rest_states(backend: Backend) -> RestStates:
     return RestStates(encoder_state, tuple(decoder_states), latent)
 
 
+def is_interpreted(backend: Backend) -> bool:
+    """Whether Triton's interpreter stands in for a GPU: thousands of times slower."""
+    return backend.name == "triton" and bool(_triton("device").is_interpreted())
+
+
 def warm_up(backend: Backend) -> None:
     """Compile every kernel and touch every weight, so that no stream has to."""
     hop = backend.config.hop_samples

@@ -31,23 +31,25 @@ class Setting:
         """The control's address below ``/umt/``: ``gain_in`` is ``gain/in``."""
         return self.name.replace("_", "/")
 
-    def parse(self, value: object) -> float:
+    def parse(self, value: object, called: str | None = None) -> float:
         """``value`` as this control's type, within its range.
 
         A whole number may come as a float, as some OSC clients send nothing else, and a switch as
-        1 or 0.  Raises ConfigError, giving the value and the range.
+        1 or 0.  called: the control's name in an error, if another than its own.
+        Raises ConfigError, giving the value and the range.
         """
+        called = called or self.name
         if self.kind is bool:
             if not isinstance(value, (bool, int, float)) or value not in (0, 1):
-                raise ConfigError(f"{self.name} must be 1 or 0 (true or false), got {value!r}")
+                raise ConfigError(f"{called} must be 1 or 0 (true or false), got {value!r}")
             return bool(value)
         wanted = "a whole number" if self.kind is int else "a number"
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ConfigError(f"{self.name} must be {wanted}, got {value!r}")
+            raise ConfigError(f"{called} must be {wanted}, got {value!r}")
         if not math.isfinite(value) or (self.kind is int and value != int(value)):
-            raise ConfigError(f"{self.name} must be {wanted}, got {value!r}")
+            raise ConfigError(f"{called} must be {wanted}, got {value!r}")
         if not self.low <= value <= self.high:
-            raise ConfigError(f"{self.name} must be {self.range}, got {value!r}")
+            raise ConfigError(f"{called} must be {self.range}, got {value!r}")
         parsed: float = self.kind(value)
         return parsed
 
@@ -55,9 +57,11 @@ class Setting:
     def range(self) -> str:
         """The allowed values in words."""
         unit = f" {self.unit}" if self.unit else ""
+        low = f"{self.low:g}"
         if self.high == math.inf:
-            return f"{self.low:g} or more{unit}"
-        return f"{self.low:g} to {self.high:g}{unit}"
+            return f"{low} or more{unit}"
+        high = str(self.high) if self.kind is int else f"{self.high:g}"
+        return f"{low} to {high}{unit}"
 
 
 def _setting(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +14,15 @@ from realtime.backends import Backend
 from realtime.chain import Chain
 from realtime.meter import percentile
 from realtime.partner import processor_time
+from realtime.priority import own_priority, raise_least
 
 _LEAST_HOPS = 8
 # A network that is far too slow is known to be after fewer.
 _LONGEST = 4.0
+# Of a thread that computes without pause, where nobody else wants its core.
+_ALONE = 0.9
+# After each hop, as a share of it: real-time threads that never pause are held up by the system.
+_PAUSE = 0.1
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,10 @@ class Pace:
     p99_ms: float
     core_share: float
     """CPU seconds of all threads per second of sound."""
+    granted: float = 1.0
+    """CPU seconds of this thread per second of the hops: the rest went to other programs."""
+    realtime: bool = False
+    """Whether it was measured with real-time priority."""
 
     @property
     def keeps_up(self) -> bool:
@@ -39,25 +49,43 @@ class Pace:
         """Whether hardly any hop takes longer than it lasts."""
         return self.p99_ms < self.hop_ms
 
+    @property
+    def crowded(self) -> bool:
+        """Whether other programs took a good part of the processor meanwhile."""
+        return self.granted < _ALONE
+
 
 def measure_pace(bundle: Bundle, backend: Backend, seconds: float) -> Pace:
-    """Translate noise, hop by hop, for ``seconds`` of wall time, or longer for a few hops more."""
+    """Translate noise, hop by hop, for ``seconds`` of wall time, or longer for a few hops more.
+
+    With the least real-time priority, where it is granted, on a thread that ends with it.
+    """
+    with ThreadPoolExecutor(1, initializer=raise_least) as alone:
+        return alone.submit(_measured, bundle, backend, seconds).result()
+
+
+def _measured(bundle: Bundle, backend: Backend, seconds: float) -> Pace:
     chain, hop = Chain(bundle, backend), bundle.config.hop_samples
     noise = np.random.default_rng(0).normal(0, 0.2, 64 * hop).astype(np.float32).reshape(64, hop)
     taken: list[float] = []
     chain.process(noise[0])
-    cpu, began = processor_time(), time.perf_counter()
+    realtime = own_priority().realtime
+    cpu, own, began = processor_time(), time.thread_time(), time.perf_counter()
     ended = began
     while ended - began < (seconds if len(taken) >= _LEAST_HOPS else _LONGEST * seconds):
         started = time.perf_counter()
         chain.process(noise[len(taken) % len(noise)])
         ended = time.perf_counter()
         taken.append(ended - started)
-    used = processor_time() - cpu
+        if realtime:
+            time.sleep(_PAUSE * taken[-1])
+    used, own = processor_time() - cpu, time.thread_time() - own
     hops_ms = 1e3 * np.array(taken)
     return Pace(
         hop_ms=1e3 * bundle.config.hop_s,
         p50_ms=percentile(hops_ms, 0.50),
         p99_ms=percentile(hops_ms, 0.99),
         core_share=used * SAMPLE_RATE / (len(taken) * hop),
+        granted=own / sum(taken),
+        realtime=realtime,
     )

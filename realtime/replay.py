@@ -95,6 +95,8 @@ def replayed(bundle: Bundle, backend: Backend, session: Session, audio: Audio) -
     edges, fill = EdgeFader(session.rate), filling(session.late, session.rate, delay, read_past)
     at = 0
     for frame, missing in [*session.gaps, (len(played), 0)]:
+        if frame > len(played):
+            continue
         part, ready = played[at : frame + missing], frame - at
         fill.remember(part[:ready])
         if missing:
@@ -110,6 +112,9 @@ def _rendered(chain: Chain, session: Session, audio: Audio) -> Audio:
     part = round(_PART_S * session.rate)
     controls = session.controls
     for frame, change in [*session.changes, (len(audio), 0)]:
+        if frame > len(audio):
+            # If the program was killed, the journal may go on where the sound beside it ends.
+            continue
         while chain.frames_in < frame:
             block = audio[chain.frames_in : min(chain.frames_in + part, frame)]
             at = session.headroom_frames + chain.frames_out

@@ -117,7 +117,7 @@ KINDS: dict[str, Sequence[bytes]] = {
     "huge": (typed("/umt/ping") + bytes(60_000), b"#bundle\0" + bytes(60_000)),
 }
 """The datagrams of a flood from one source, in turn. None of them changes what is heard."""
-KINDS["mixed"] = tuple(datagrams[0] for datagrams in KINDS.values())
+KINDS["mixed"] = tuple(datagrams[0] for name, datagrams in KINDS.items() if name != "huge")
 PORTS = {"many ports": 500, "new ports": None}
 """How many sources send the mixed flood in turn; None takes a new one each time."""
 
@@ -158,6 +158,13 @@ def kernel_drops(port: int) -> int:
             if row[1].endswith(f":{port:04X}"):
                 return int(row[-1])
     return 0
+
+
+def granted_buffer() -> int | None:
+    """Bytes that the system lets a program's socket keep at most; None if it does not say."""
+    with suppress(OSError):
+        return int(Path("/proc/sys/net/core/rmem_max").read_text())
+    return None
 
 
 def flood(port: int, kind: str, rate: float) -> None:

@@ -38,6 +38,7 @@ def test_paths_follow_the_osc_contract() -> None:
         ("temperature", float("inf"), "temperature must be a number, got inf"),
         ("temperature", "1", "temperature must be a number, got '1'"),
         ("gain_in", 24.5, "gain_in must be -60 to 24 dB, got 24.5"),
+        ("seed", 2**63, "seed must be 0 to 9223372036854775807, got 9223372036854775808"),
         ("domain", -1, "domain must be 0 or more, got -1"),
         ("domain", 1.5, "domain must be a whole number, got 1.5"),
         ("domain", True, "domain must be a whole number, got True"),

@@ -292,6 +292,24 @@ def without(*missing: str) -> Any:
     return versions
 
 
+def test_a_look_that_fails_is_a_row_of_its_own(
+    bundle_path: Path, brief: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have_devices(monkeypatch, ("USB", 1, 2, ("input", "output")))
+
+    def broken() -> list[Finding]:
+        raise OSError("libtorch_cpu.so:\n  cannot open shared object file")
+
+    monkeypatch.setattr(bridge.doctor, "gpu", broken)
+    monkeypatch.setattr(bridge.doctor, "midi", broken)
+    said = run(bundle_path)
+    assert said.status == 0, said.err
+    failed = {row[1]: row for row in rows_of(said.out) if "cannotbelookedat" in row[2]}
+    assert failed.keys() == {"GPU", "MIDI"}
+    assert failed["GPU"][0] == "warn"
+    assert "OSError:libtorch_cpu.so:cannotopen" in failed["GPU"][2]
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", without("soxr", "mido"))
     findings = doctor.software()
@@ -348,6 +366,28 @@ def test_a_bundle_plays_if_it_keeps_up_on_any_number_of_threads(
         assert bool(remedy) == bool(row.remedy)
 
 
+CROWDED = replace(SLOW, granted=0.4)
+
+
+@pytest.mark.parametrize(
+    ("pace", "remedy"),
+    [
+        (SLOW, "a faster machine"),
+        (CROWDED, "end other programs, then measure again"),
+        (replace(CROWDED, p50_ms=2), "end other programs, then measure again"),
+    ],
+)
+def test_what_other_programs_cause_is_not_put_down_to_the_network(
+    pace: Pace, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge.doctor_pace, "measure_pace", lambda *_: pace)
+    monkeypatch.setattr(bridge.doctor_pace, "available_cores", lambda: 2)
+    monkeypatch.setattr(bridge.doctor_pace, "PROFILES", ("live",))
+    for row in pace_findings(trials(None), 1.0, lambda _: None):
+        assert row.remedy == remedy
+        assert ("other programs take 60 % of a core" in row.found) == (pace is not SLOW)
+
+
 def test_two_threads_that_hinder_one_another_are_not_measured_for_minutes(
     tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,7 +413,11 @@ def test_what_cannot_be_measured_says_why(
 def clock(monkeypatch: pytest.MonkeyPatch, hop_s: float) -> None:
     """A clock by which every hop takes ``hop_s``, and a processor that worked half of it."""
     reads = iter(range(10_000))
-    fake = SimpleNamespace(perf_counter=lambda: (next(reads) // 2) * hop_s)
+    fake = SimpleNamespace(
+        perf_counter=lambda: (next(reads) // 2) * hop_s,
+        thread_time=iter((2.0, 2.3)).__next__,
+        sleep=lambda _: None,
+    )
     monkeypatch.setattr(realtime.pace, "time", fake)
 
 
@@ -387,6 +431,17 @@ def test_a_pace_is_that_of_its_hops(tiny_bundle: Bundle, monkeypatch: pytest.Mon
     assert pace.p50_ms == pytest.approx(pace.p99_ms) == pytest.approx(4.0)
     # A hundred hops of 5 ms took a quarter of a second of a processor.
     assert pace.core_share == pytest.approx(0.5, rel=0.03)
+    # Of 0.4 s, it was given the processor for 0.3.
+    assert pace.granted == pytest.approx(0.75, rel=0.03)
+    assert pace.crowded
+
+
+def test_a_pace_is_taken_with_the_priority_that_is_granted_and_leaves_none(
+    tiny_bundle: Bundle,
+) -> None:
+    before = own_priority()
+    assert measure_pace(tiny_bundle, _trial(tiny_bundle), 0.05).realtime == may_be_realtime()[0]
+    assert own_priority() == before
 
 
 def test_far_too_slow_a_network_is_not_waited_for(

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from bridge.latency import Bursts, Measured, around_cable, through_engine
+from bridge.latency_plot import bar_range, draw_hop_times
 from bridge.report import HopsSoFar
 from model.bundle import Bundle, save_bundle
 from model.errors import AudioDeviceError, UmtError
@@ -82,6 +84,20 @@ def test_an_engine_that_declares_too_little_is_found_out(
     said = umt("latency", "--seconds", 2, "--bundle", tmp_path / "tiny")
     assert said.status == 1
     assert "are more than a block, 5.33 ms, apart" in said.complaint
+
+
+def test_the_picture_tells_hops_apart_that_are_far_below_their_deadline(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    ms = np.random.default_rng(0).uniform(1.0, 1.5, 500)
+    times: Any = SimpleNamespace(
+        at_s=np.arange(500) / 100, ms=ms, meter=SimpleNamespace(deadline_ms=10.0)
+    )
+    first, last = bar_range(times)
+    assert 1.0 <= first < last <= 1.5
+    ms[7] = 60.0
+    assert bar_range(times) == (first, pytest.approx(2.5 * 1.5, rel=0.01))
+    draw_hop_times(times, tmp_path / "hops.png")
+    assert (tmp_path / "hops.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_it_writes_what_it_measured(tiny_bundle: Bundle, tmp_path: Path) -> None:

@@ -209,6 +209,10 @@ def test_get_answers_what_it_is_asked_for(sender: Sender) -> None:
     assert (address, asked) == ("/umt/error", "/umt/get")
     assert "nonsense" in reason
     assert "temperature" in reason
+    sender.send(packet("/umt/get", "mix", "nonsense", "domain"))
+    assert sender.heard() == ("/umt/state", "mix", 1.0)
+    assert sender.heard() == ("/umt/state", "domain", "c")
+    assert sender.heard() == ("/umt/error", "/umt/get", reason)
 
 
 def test_ping_gives_the_same_arguments_back_byte_by_byte(sender: Sender) -> None:
@@ -241,6 +245,10 @@ def test_a_ping_without_type_tags_is_answered_with_some(sender: Sender) -> None:
         ("/umt/domain", (1.5,), "1.5"),
         ("/umt/domain", (float("nan"),), "nan"),
         ("/umt/domain", (b"blob",), "blob"),
+        ("/umt/gain/in", (99,), "gain/in must be -60 to 24 dB, got 99"),
+        ("/umt/panic", (2,), "takes nothing, 1 or 0, got 2"),
+        ("/umt/panic", ("now",), "got 'now'"),
+        ("/umt/panic", (1, 1), "got 1, 1"),
         ("/umt/nothing", (1,), "unknown"),
         ("/", (), "unknown"),
     ],

@@ -10,7 +10,7 @@ import soundfile
 
 from training.humanise import Played
 from training.render import SYNTH_RATE, Samples
-from training.sampled import play_recording
+from training.sampled import RELEASE_S, play_recording
 from training.sung import VIBRATO_AFTER_S, VOWELS, sing
 
 NOTE = Played(start_s=0.25, duration_s=0.8, pitch=64, velocity=100, part=0)
@@ -47,6 +47,18 @@ def test_a_recording_plays_at_any_pitch_for_as_long_as_asked(recording: Path, pi
     for start in np.arange(0.3, 1.6, 0.05):
         assert level_of(sound, start, start + 0.05) > 0.1
     assert level_of(sound, 1.85, 2.2) < 1e-6
+
+
+@pytest.mark.parametrize("pitch", [45, 64, 69, 81, 93])
+def test_a_note_of_any_pitch_dies_away_and_is_not_cut_off(recording: Path, pitch: int) -> None:
+    note = Played(0.0, 0.5, pitch, 127, 0)
+    sound = play_recording([note], recording, 69.0)
+    # Its release, over which it falls evenly from what it was to nothing.
+    for share in (0.25, 0.5, 0.75):
+        middle = 0.5 + share * RELEASE_S
+        level = level_of(sound, middle - 0.01, middle + 0.01)
+        # More, by half, where the recording goes over into itself.
+        assert 0.8 < level / ((1 - share) * 0.5 / 2**0.5) < 1.5
 
 
 def test_notes_of_a_recording_are_as_loud_as_struck_and_sound_together(recording: Path) -> None:

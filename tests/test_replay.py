@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from model.bundle import Bundle
 from model.errors import ConfigError
 from realtime.backends import Backend, open_backend
-from realtime.controls import Mailbox
+from realtime.chain import Chain
+from realtime.controls import Controls, Mailbox
 from realtime.engine import Engine
 from realtime.filling import LATE
 from realtime.journal import Journal, Row
@@ -130,6 +131,33 @@ def test_whatever_is_turned_and_whenever_can_be_played_again(
     assert np.abs(take.played).max() <= 1.0
     again = replayed(tiny_bundle, backend, Session.of(take.rows), take.heard)
     np.testing.assert_array_equal(again.view(np.uint32), take.played.view(np.uint32))
+
+
+def test_a_journal_that_goes_on_after_the_sound_is_played_as_far_as_that(
+    tiny_bundle: Bundle, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a program leaves it that was killed between writing the one and the other."""
+    take = Take(tiny_bundle, backend, blocks=100, seed=3)
+    with take.engine as engine:
+        for block in range(100):
+            if block % 20 == 10:
+                take.mailbox.replace(domain=block % 3, mix=block / 100)
+            take.exchange()
+            while engine._captured.backlog > BLOCK:
+                time.sleep(0.0002)
+    kept = 55 * BLOCK
+    process = Chain.process
+
+    def fed(chain: Chain, block: Audio, *controls: Controls) -> Audio:
+        assert len(block), "it would play nothing, for ever"
+        return process(chain, block, *controls)
+
+    monkeypatch.setattr(Chain, "process", fed)
+    session = Session.of(take.rows)
+    assert max(frame for frame, _ in session.changes) > kept
+    session = replace(session, gaps=[*session.gaps, (80 * BLOCK, 10)])
+    again = replayed(tiny_bundle, backend, session, take.heard[:kept])
+    np.testing.assert_array_equal(again.view(np.uint32), take.played[:kept].view(np.uint32))
 
 
 def test_a_journal_that_does_not_begin_with_its_session_is_refused() -> None:

@@ -100,6 +100,30 @@ def test_a_bundle_that_has_moved_is_named(takes_path: Path, bundle_path: Path) -
     assert "the same bit for bit" in umt("replay", takes_path, "--bundle", moved).out
 
 
+def renumbered(takes: Path, number: int) -> None:
+    """Leave a copy of take 1 under another number."""
+    for path in takes.glob("take-001-*"):
+        shutil.copy(path, path.with_name(path.name.replace("001", f"{number:03}")))
+
+
+def test_the_first_take_that_is_there_is_played(takes_path: Path) -> None:
+    renumbered(takes_path, 12)
+    said = umt("replay", takes_path)
+    assert "take 1: 2.0 s, the same" in said.out
+    assert "playing take 1; --take chooses another: 12" in said.err
+    for path in takes_path.glob("take-001-*"):
+        path.unlink()
+    said = umt("replay", takes_path)
+    assert "take 12: 2.0 s, the same" in said.out
+    assert "--take" not in said.err
+
+
+def test_a_folder_without_a_take_is_refused(tmp_path: Path) -> None:
+    said = umt("replay", tmp_path)
+    assert said.status == 1
+    assert "holds no take that began with its session" in said.complaint
+
+
 @pytest.mark.parametrize("take", [2, 3])
 def test_a_take_that_did_not_begin_with_its_session_is_refused(takes_path: Path, take: int) -> None:
     assert (takes_path / f"take-{take:03}-output.wav").exists() == (take == 2)

@@ -70,6 +70,16 @@ def test_what_carries_no_tune_scores_low(metric, kind: str) -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_digital_silence_is_like_nothing_not_even_itself(metric) -> None:
+    silence = features(np.zeros(5 * RATE + 63, np.float32))
+    assert metric(silence, features(np.zeros(5 * RATE + 63, np.float32))) == 0.0
+    tune = features(played(TUNE)[: 5 * RATE + 63])
+    assert metric(silence, tune) == metric(tune, silence) == 0.0
+    assert silence.pitch.shape == features(np.full(5 * RATE + 63, 0.1, np.float32)).pitch.shape
+    assert silence.chroma.shape == features(np.full(5 * RATE + 63, 0.1, np.float32)).chroma.shape
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 def test_silence_is_not_a_tune_that_two_recordings_share(metric) -> None:
     one, other = np.zeros((2, 5 * RATE), np.float32)
     one[0], other[0] = 1e-7, 2e-7

@@ -37,6 +37,7 @@ ENCODINGS = [
     ("wav", "MS_ADPCM"),
     ("flac", "PCM_24"),
     ("aiff", "PCM_16"),
+    ("aiff", "PCM_S8"),
     ("caf", "PCM_32"),
     ("w64", "DOUBLE"),
     ("ogg", "VORBIS"),
@@ -80,8 +81,9 @@ def test_any_encoding_comes_back_as_long_and_at_the_same_rate(
     before, after = soundfile.info(source), soundfile.info(target)
     frames = len(soundfile.read(source)[0])
     assert (after.frames, after.samplerate, after.channels) == (frames, before.samplerate, 1)
-    blocky = subtype == "MS_ADPCM"
-    assert after.subtype == ("PCM_16" if blocky else subtype)
+    # Of the first no file is as long as it should be, the others would hiss.
+    changed = subtype in ("MS_ADPCM", "PCM_U8", "PCM_S8")
+    assert after.subtype == ("PCM_16" if changed else subtype)
 
 
 @pytest.mark.parametrize("rate", [30, 8000, 11025, 16000, 22050, 48000, 96000, 192000, 4000000])

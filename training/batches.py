@@ -109,7 +109,9 @@ class Batches:
             past.append(self._past(said[-1], rng))
         return _batch(heard, said, np.stack(past))
 
-    def _swelling(self, clean: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    def _swelling(
+        self, clean: NDArray[np.float32], rng: np.random.Generator
+    ) -> NDArray[np.float32]:
         """How a decoder that has strayed from the level finds back to it.
 
         Past and target share the curve: of the next sample it leaves no more doubt than there was.

@@ -29,7 +29,7 @@ def play_recording(played: Sequence[Played], recording: Path, pitch: float) -> S
     sound = np.zeros(length_of(played), np.float32)
     for one in played:
         ratio = 2 ** ((one.pitch - pitch) / 12)
-        held = _held(note, rate, one.duration_s * ratio + RELEASE_S)
+        held = _held(note, rate, (one.duration_s + RELEASE_S) * ratio)
         heard = soxr.resample(held, rate * ratio, SYNTH_RATE, quality="HQ")
         add(sound, one, heard, ATTACK_S, RELEASE_S)
     return sound

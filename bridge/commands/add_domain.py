@@ -104,7 +104,8 @@ def add_domain(
         typer.Option(
             metavar="DB",
             min=0,
-            help="Up to so much too loud or soft a decoder begins, and finds back.  [default: the bundle's]",
+            help="Up to so much too loud or soft a decoder begins, and finds back.  "
+            "[default: the bundle's]",
         ),
     ] = None,
     teacher_silence: Annotated[

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import faulthandler
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -85,7 +83,8 @@ def gpu(
             left_out.update({task.name: late for task in todo[at:]})
             break
         with working(f"{task.name}, {at + 1} of {len(todo)}"), _ended_after(bench.longest_row_s()):
-            rows.append(asdict(task) | _tried(partial(bench.measured, task, hops)))
+            rows.append(bench.described(task) | _tried(partial(bench.measured, task, hops)))
+        bench.compare(rows)
         say(_line(rows[-1]))
         if json_path is not None:
             _write(json_path, report)
@@ -126,10 +125,10 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _write(path: Path, report: dict[str, Any]) -> None:
-    from bridge.outputs import new_file
+    from bridge.outputs import json_text, new_file
 
     with new_file(path) as part:
-        part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        part.write_text(json_text(report), encoding="utf-8")
 
 
 @contextmanager

@@ -63,14 +63,14 @@ def doctor(
 
 def _findings(bundle: Path | None, seconds: float, osc_port: int) -> list[Finding]:
     from bridge.console import working
-    from bridge.doctor import looks
+    from bridge.doctor import looked, looks
     from bridge.doctor_pace import bundle_finding, trials
     from bridge.loading import compiling_shown
 
     rows: list[Finding] = []
     for name, look in looks(osc_port):
         with working(f"looking at: {name}"):
-            rows += look()
+            rows += looked(name, look)
     with working("looking at: the bundle"):
         row, loaded = bundle_finding(bundle)
     with compiling_shown():

@@ -41,13 +41,17 @@ def replay(
     from bridge.loading import load_backend
     from bridge.outputs import shown
     from bridge.soundfiles import new_sound
-    from bridge.takes import read_take
+    from bridge.takes import playable_takes, read_take
     from model.bundle import load_bundle
     from model.errors import UmtError
     from realtime.machine import describe_machine
     from realtime.replay import replayed
 
-    recorded = read_take(folder, take or 1)
+    if take is None:
+        take, *others = playable_takes(folder)
+        if others:
+            note(f"playing take {take}; --take chooses another: {', '.join(map(str, others))}")
+    recorded = read_take(folder, take)
     given = bundle or (Path(recorded.facts["bundle"]) if recorded.facts["bundle"] else None)
     loaded = load_bundle(given)
     if loaded.fingerprint != recorded.facts["bundle_sha256"]:
@@ -69,7 +73,7 @@ def replay(
     if len(differ):
         begins_s = differ[0] / recorded.session.rate
         raise UmtError(
-            f"take {take or 1} differs from frame {differ[0]} ({begins_s:.3f} s) on, "
+            f"take {take} differs from frame {differ[0]} ({begins_s:.3f} s) on, "
             f"in {len(differ)} of {len(played)} frames"
         )
-    say(f"take {take or 1}: {seconds:.1f} s, the same bit for bit")
+    say(f"take {take}: {seconds:.1f} s, the same bit for bit")

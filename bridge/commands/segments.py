@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,25 +142,15 @@ def write_report(path: Path | None, report: Mapping[str, Any]) -> None:
     """Write a report as JSON, with the commit and the machine; nothing without a path."""
     from benchmarks.commit import current_commit
     from bridge.console import say
-    from bridge.outputs import new_file, shown
+    from bridge.outputs import json_text, new_file, shown
     from realtime.machine import describe_machine
 
     if path is None:
         return
     about = {"commit": current_commit(), "machine": describe_machine()}
     with new_file(path) as part:
-        text = json.dumps(_numbers(about | dict(report)), indent=1, allow_nan=False)
-        part.write_text(text + "\n", encoding="utf-8")
+        part.write_text(json_text(about | dict(report)), encoding="utf-8")
     say(f"written to {shown(path)}")
-
-
-def _numbers(value: Any) -> Any:
-    """The same with null for what is no number: JSON has no NaN, and other readers refuse it."""
-    if isinstance(value, Mapping):
-        return {key: _numbers(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_numbers(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def draw_report(path: Path | None, draw: Callable[[Path], None]) -> None:

@@ -51,10 +51,10 @@ def translate(
 ) -> None:
     """Translate a sound file into another domain: mono, as long and at the same rate as IN.
 
-    OUT is written in the format its name says, in IN's encoding where that format has it. Of a
-    folder, every sound file in it and below it is translated, under the same name; one that cannot
-    be is named, and the others are done. Files that exist are replaced. Processes and machines
-    change nothing of the sound.
+    OUT is written in the format its name says, in IN's encoding where that format has it, but in
+    16 bits rather than 8. Of a folder, every sound file in it and below it is translated, under the
+    same name; one that cannot be is named, and the others are done. Files that exist are replaced.
+    Processes and machines change nothing of the sound.
     """
     from bridge.batch import Batch
     from bridge.files import require_translatable

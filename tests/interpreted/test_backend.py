@@ -201,6 +201,7 @@ def test_translate_gives_the_samples_of_numba(bundle: Path, tmp_path: Path) -> N
             "--backend", backend, "--seed", "3",
         )  # fmt: skip
         assert said.status == 0, said.err
+        assert ("interpreter stands in for a GPU" in said.err) == (backend == "triton")
         written[backend] = soundfile.read(out, dtype="int16")[0]
     assert np.abs(written["numba-float32"]).max() > 1_000
     np.testing.assert_array_equal(written["triton"], written["numba-float32"])

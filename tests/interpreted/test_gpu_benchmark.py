@@ -50,7 +50,12 @@ def test_it_checks_times_and_writes(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert row["us_per_stage"] == pytest.approx(
             row["us_per_sample"] / {"persistent": 7, "fused_layer": 4}[row["sampler"]]
         )
-        assert 0 < row["fraction_of_floor"] < 1
+        assert 0 < row["fraction_of_roofline"] < 1
+        assert row["fraction_of_roofline"] == pytest.approx(
+            row["samples_per_s"] / row["roofline"]["floor_samples_per_s"]
+        )
+        assert row["gmac_per_s"] > 0
+        assert {"commit", "machine", "backend", "dtype", "threads", "baselines"} <= row.keys()
     # What the interpreter cannot run is told, not passed over.
     assert report["left_out"] == {
         f"2/16/16 {name}": "cannot run on this device"
@@ -60,6 +65,27 @@ def test_it_checks_times_and_writes(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "2/16/16 pipeline x 2 cannot run on this device" in said.err
     assert said.out.count("us a sample") == 2
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_every_row_stands_beside_the_baselines_of_its_shape() -> None:
+    def row(shape: str, sampler: str, rate: float) -> dict[str, Any]:
+        rates = {f"samples_per_s{end}": rate for end in ("", "_min", "_max")}
+        return {"shape": shape, "sampler": sampler, **rates}
+
+    rows = [row("a", "persistent", 30.0), row("b", "persistent", 8.0), row("a", "torch-eager", 5.0)]
+    failed = {"shape": "a", "sampler": "torch-compile", "failed": "no compiler"}
+    gpu.compare([*rows, failed])
+    ratios = [{name: at["ratio"] for name, at in one["baselines"].items()} for one in rows]
+    assert ratios == [{"torch-eager": 6.0}, {}, {"torch-eager": 1.0}]
+    assert "baselines" not in failed
+
+
+def test_the_module_alone_says_what_to_run() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu"], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    assert "run umt bench gpu" in run.stderr
 
 
 def test_one_that_is_wrong_is_an_error_at_the_end(
@@ -72,6 +98,9 @@ def test_one_that_is_wrong_is_an_error_at_the_end(
     assert said.out.count("WRONG") == 2
     assert "2 of 2 rows are wrong or failed: 2/16/16 persistent x 1, 2/16/16 fused" in said.err
     assert [row["right"] for row in written(path)["results"]] == [False, False]
+    # What is no number is null: JSON has no NaN.
+    assert [row["largest_error"] for row in written(path)["results"]] == [None, None]
+    assert "NaN" not in path.read_text()
 
 
 def test_one_that_fails_keeps_no_other_from_being_measured(
