@@ -124,14 +124,16 @@ def slow_writing() -> None:
     """In a worker: take long enough for it to be killed in the middle."""
     from training import prepare
 
-    honest = prepare.soundfile.write
+    honest = prepare.os.replace
 
-    def write(path: Path, *arguments: Any, **options: Any) -> None:
-        path.write_bytes(b"half a file")
+    def replace(part: Path, path: Path) -> None:
+        whole = part.read_bytes()
+        part.write_bytes(whole[: len(whole) // 2])
         time.sleep(0.4)
-        honest(path, *arguments, **options)
+        part.write_bytes(whole)
+        honest(part, path)
 
-    prepare.soundfile.write = write
+    prepare.os.replace = replace
 
 
 def test_data_is_prepared_whole_though_a_worker_is_killed(
