@@ -8,7 +8,6 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ import pytest
 import soundfile
 
 from model.bundle import Bundle, save_bundle
-from model.config import LEVELS, SILENCE
 from tests.command_line import Said, start_umt, umt
 from tests.jack import (
     PERIOD,
@@ -29,6 +27,7 @@ from tests.jack import (
     wait_until,
 )
 from tests.live_session import Session, distances, play_session
+from tests.whispering import whispering
 
 SECONDS = 6.0
 
@@ -43,11 +42,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def bundle_path(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Domain ``a`` is loud noise; ``b`` is made to whisper, as untrained voices are all alike."""
     path = tmp_path_factory.mktemp("bundle")
-    quiet = -0.5 * np.square((np.arange(LEVELS) - SILENCE) / 12.0)
-    whisper = {**tiny_bundle.decoders["b"], "head.logits.bias": quiet.astype(np.float32)}
-    save_bundle(replace(tiny_bundle, decoders={**tiny_bundle.decoders, "b": whisper}), path)
+    save_bundle(whispering(tiny_bundle), path)
     return path
 
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,10 @@ import pytest
 
 from bridge.performance import example_path, read_performance
 from model.bundle import Bundle, save_bundle
-from model.config import LEVELS, SILENCE
 from tests.command_line import start_umt
 from tests.jack import RATE, end, wait_until
 from tests.pulse import DEVICE, Audio, PulseServer, level, pulse_server
+from tests.whispering import whispering
 
 pytestmark = [
     pytest.mark.alone,
@@ -40,11 +40,8 @@ WHISPER = 5e-4, 0.02
 
 @pytest.fixture(scope="module")
 def bundle_path(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Domain ``a`` is loud noise; ``b`` is made to whisper, as untrained voices are all alike."""
     path = tmp_path_factory.mktemp("bundle")
-    quiet = -0.5 * np.square((np.arange(LEVELS) - SILENCE) / 12.0)
-    whisper = {**tiny_bundle.decoders["b"], "head.logits.bias": quiet.astype(np.float32)}
-    save_bundle(replace(tiny_bundle, decoders={**tiny_bundle.decoders, "b": whisper}), path)
+    save_bundle(whispering(tiny_bundle), path)
     return path
 
 
