@@ -25,8 +25,8 @@ Pieces = Sequence[NDArray[np.float32]]
 
 GAIN_DB = (-9.0, 3.0)
 """Range of the level change given to input and target together: performers' levels differ."""
-SWELL_S = 0.1
-"""Within which an error of level falls to a third."""
+OFF_LEVEL_DB = (2.0, 6.0)
+"""Range of how far, up or down, the level of a past is off that is off at all."""
 
 _HELD_OUT_STREAM = 2**32
 
@@ -93,35 +93,33 @@ class Batches:
     def at(self, step: int) -> Batch:
         """This process's rows of a step's batch, the input augmented (paper, 3.2).
 
-        A share of the inputs passes a made-up microphone as well. What the decoder is to say may
-        begin at another level than what is heard, and the past that it is shown may be rough, or
-        silent at first. The paper has none of these.
+        A pitch that is off teaches the encoder. A decoder that learns alone would only learn not to
+        trust what it is told of the pitch, so then it is left as it is.
+        A share of the inputs passes a made-up microphone as well, and the past that the decoder is
+        shown may be rough, off in level, or silent at first. The paper has none of these.
         """
         segments = self.train[self.settings.domain_of(step)]
         heard, said, past = [], [], []
         for row in self.rows:
             rng = np.random.default_rng([self.settings.seed, step, row])
             clean = segments.cut(rng)
-            heard.append(modulate_pitch(clean, rng))
+            is_heard_anew = not self.settings.is_encoder_frozen(step)
+            heard.append(modulate_pitch(clean, rng) if is_heard_anew else clean)
             if rng.random() < self.settings.microphone_share:
                 heard[-1] = through_microphone(heard[-1], rng)
-            said.append(self._swelling(clean, rng))
-            past.append(self._past(said[-1], rng))
+            said.append(clean)
+            past.append(self._past(clean, rng))
         return _batch(heard, said, np.stack(past))
 
-    def _swelling(
-        self, clean: NDArray[np.float32], rng: np.random.Generator
-    ) -> NDArray[np.float32]:
-        """How a decoder that has strayed from the level finds back to it.
-
-        Past and target share the curve: of the next sample it leaves no more doubt than there was.
-        """
-        error_db = self.settings.teacher_swell * rng.uniform(-1.0, 1.0)
-        left = np.exp(-np.arange(len(clean)) / (SWELL_S * SAMPLE_RATE))
-        return np.clip(clean * 10 ** (error_db * left / 20), -1.0, 1.0).astype(np.float32)
-
     def _past(self, said: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.int64]:
-        """What a decoder that makes mistakes might have said: the same but rougher, or nothing."""
+        """What a decoder that makes mistakes might have said.
+
+        The same but rougher; seldom, that far too loud or too soft; or nothing. Were the level off
+        by a little, or often, nobody could know the next sample, and decoders would learn to doubt.
+        """
+        if rng.random() < self.settings.teacher_off_level:
+            error_db = rng.uniform(*OFF_LEVEL_DB) * rng.choice([-1.0, 1.0])
+            said = np.clip(said * np.float32(10 ** (error_db / 20)), -1.0, 1.0)
         spread = self.settings.teacher_noise * rng.random()
         noise = np.rint(spread * rng.standard_normal(len(said), np.float32)).astype(np.int64)
         past = np.clip(mulaw.encode(said) + noise, 0, LEVELS - 1)

@@ -14,9 +14,9 @@ from model.config import ModelConfig
 from model.errors import TrainingError
 from training.settings import TrainSettings
 
-VERSION = 3
+VERSION = 4
 """Of settings and optimisers' state. Weights of earlier versions can still begin another run."""
-_DROPPED = ("teacher_gain",)
+_DROPPED = ("teacher_gain", "teacher_swell")
 """Settings that earlier versions had."""
 _NAME = "checkpoint.pt"
 

@@ -240,7 +240,7 @@ class _Run:
                 "content_weight": settings.content_weight,
                 "microphone_share": settings.microphone_share,
                 "teacher_noise": settings.teacher_noise,
-                "teacher_swell": settings.teacher_swell,
+                "teacher_off_level": settings.teacher_off_level,
                 "teacher_silence": settings.teacher_silence,
                 "started_from": settings.started_from,
                 "fresh_decoders": settings.fresh_decoders,

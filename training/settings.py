@@ -32,9 +32,8 @@ class TrainSettings:
     """Share of segments whose input passes a made-up microphone (training.microphone)."""
     teacher_noise: float = 0.0
     """Largest standard deviation, in mu-law codes, of the noise on the past a decoder is shown."""
-    teacher_swell: float = 0.0
-    """Largest level, in dB, that what a decoder says is off by as a segment begins; it swells or
-    sinks back to what the latents tell."""
+    teacher_off_level: float = 0.0
+    """Share of segments whose past is much louder or softer than what is to be said."""
     teacher_silence: float = 0.0
     """Share of segments whose past begins with silence, up to a receptive field of it."""
     started_from: str = ""
@@ -58,10 +57,10 @@ class TrainSettings:
         for name in ("shared_steps", "encoder_steps"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("confusion_weight", "content_weight", "teacher_noise", "teacher_swell"):
+        for name in ("confusion_weight", "content_weight", "teacher_noise"):
             if not 0.0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("microphone_share", "teacher_silence"):
+        for name in ("microphone_share", "teacher_off_level", "teacher_silence"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         for name in ("cooldown", "average_decay"):

@@ -99,12 +99,13 @@ def add_domain(
             "[default: the bundle's]",
         ),
     ] = None,
-    teacher_swell: Annotated[
+    teacher_off_level: Annotated[
         float | None,
         typer.Option(
-            metavar="DB",
+            metavar="X",
             min=0,
-            help="Up to so much too loud or soft a decoder begins, and finds back.  "
+            max=1,
+            help="Share of segments whose past is far too loud or too soft.  "
             "[default: the bundle's]",
         ),
     ] = None,
@@ -153,7 +154,7 @@ def add_domain(
         "learning_rate": learning_rate,
         "microphone_share": microphone_share,
         "teacher_noise": teacher_noise,
-        "teacher_swell": teacher_swell,
+        "teacher_off_level": teacher_off_level,
         "teacher_silence": teacher_silence,
         "seed": seed,
     }

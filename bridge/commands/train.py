@@ -113,12 +113,13 @@ def train(
             help="Up to so much noise on the decoder's past, in mu-law codes.  [default: 0]",
         ),
     ] = None,
-    teacher_swell: Annotated[
+    teacher_off_level: Annotated[
         float | None,
         typer.Option(
-            metavar="DB",
+            metavar="X",
             min=0,
-            help="Up to so much too loud or soft a decoder begins, and finds back.  [default: 0]",
+            max=1,
+            help="Share of segments whose past is far too loud or too soft.  [default: 0]",
         ),
     ] = None,
     teacher_silence: Annotated[
@@ -165,7 +166,7 @@ def train(
         "content_weight": content_weight,
         "microphone_share": microphone_share,
         "teacher_noise": teacher_noise,
-        "teacher_swell": teacher_swell,
+        "teacher_off_level": teacher_off_level,
         "teacher_silence": teacher_silence,
         "seed": seed,
     }
