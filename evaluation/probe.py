@@ -1,14 +1,16 @@
-"""How much of the domain is left in the latents? A fresh classifier tries to tell from them."""
+"""What is left in the latents? Fresh networks try to tell domain and harmony from them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation import harmony
 from evaluation.classifier import Judge, learn_latents, learn_sounds
 from model import mulaw
 from model.config import SAMPLE_RATE
@@ -33,6 +35,23 @@ class ProbeScore:
     guess that is always the same is at chance, however much music a domain has."""
     stretches: int
     chance: float
+    harmony: float
+    """Correlation of the pitch classes that a second probe finds with those that sound."""
+    harmony_chance: float
+    """The same for a guess that is always the same."""
+
+
+@dataclass(frozen=True)
+class Music:
+    """What the probes learn from, or are tried on, by domain."""
+
+    audio: Mapping[str, Sequence[Samples]]
+    chroma: Mapping[str, Sequence[Samples]]
+
+    @classmethod
+    def of(cls, audio: Mapping[str, Sequence[Samples]], hop_samples: int) -> Music:
+        """Recordings (time,) float32 at 16 kHz, and the pitch classes at each hop of them."""
+        return cls(audio, _each(partial(harmony.chroma, hop_samples=hop_samples), audio))
 
 
 def encoded(encoder: Encoder, pieces: Sequence[Samples]) -> list[Latents]:
@@ -55,42 +74,61 @@ def excerpts(pieces: Sequence[Samples], seconds: float) -> list[Samples]:
 def probe(
     name: str,
     encoder: Encoder,
-    train: Mapping[str, Sequence[Samples]],
-    test: Mapping[str, Sequence[Samples]],
+    train: Music,
+    test: Music,
     hop_samples: int,
     seed: int,
     steps: int,
     progress: Callable[[], None] = lambda: None,
 ) -> ProbeScore:
-    """Train a classifier on the latents of ``train``, and try it on stretches of ``test``.
+    """Train both probes on the latents of ``train``, and try them on those of ``test``.
 
-    train, test: recordings by domain. progress: told of each domain encoded, train and test alike.
-    Raises DataError if a domain has no training or no test recording of a second.
+    progress: told of each domain encoded, train and test alike. Raises DataError if a domain has
+    no training recording of two seconds, or no test recording of one.
     """
-    frames = round(STRETCH_S * SAMPLE_RATE / hop_samples)
 
     def heard(pieces: Sequence[Samples]) -> list[Latents]:
         latents = encoded(encoder, pieces)
         progress()
         return latents
 
-    known = {domain: heard(pieces) for domain, pieces in train.items()}
-    unknown = {domain: heard(pieces) for domain, pieces in test.items()}
+    known = {domain: heard(pieces) for domain, pieces in train.audio.items()}
+    unknown = {domain: heard(pieces) for domain, pieces in test.audio.items()}
+    frames = round(STRETCH_S * SAMPLE_RATE / hop_samples)
     judge = learn_latents(known, frames, seed, steps)
-    return ProbeScore(name, *tried(judge, unknown, frames), 1 / len(train))
+    guess = harmony.learn_chroma(known, train.chroma, hop_samples, seed, steps)
+    return ProbeScore(
+        name,
+        *tried(judge, unknown, frames),
+        chance=1 / len(known),
+        harmony=harmony.agreement(guess, unknown, test.chroma),
+        harmony_chance=harmony.chance(train.chroma, test.chroma),
+    )
 
 
-def sound_ceiling(
-    train: Mapping[str, Sequence[Samples]],
-    test: Mapping[str, Sequence[Samples]],
-    seed: int,
-    steps: int,
-) -> ProbeScore:
-    """The same for a classifier that hears the sound itself (evaluation.classifier)."""
-    judge = learn_sounds(train, seed, steps, stretch_s=STRETCH_S)
-    heard = {name: [mulaw.decode(mulaw.encode(p)) for p in test[name]] for name in test}
-    accuracy, stretches = tried(judge, heard, round(STRETCH_S * SAMPLE_RATE))
-    return ProbeScore("sound", accuracy, stretches, 1 / len(train))
+def sound_ceiling(train: Music, test: Music, hop_samples: int, seed: int, steps: int) -> ProbeScore:
+    """The same for networks that hear the sound itself, as 8-bit mu-law."""
+    judge = learn_sounds(train.audio, seed, steps, stretch_s=STRETCH_S)
+    known, unknown = (_each(_as_mulaw, part.audio) for part in (train, test))
+    spectra = partial(harmony.spectra, hop_samples=hop_samples)
+    guess = harmony.learn_chroma(_each(spectra, known), train.chroma, hop_samples, seed, steps)
+    return ProbeScore(
+        "sound",
+        *tried(judge, unknown, round(STRETCH_S * SAMPLE_RATE)),
+        chance=1 / len(known),
+        harmony=harmony.agreement(guess, _each(spectra, unknown), test.chroma),
+        harmony_chance=harmony.chance(train.chroma, test.chroma),
+    )
+
+
+def _each(
+    change: Callable[[Samples], Samples], pieces: Mapping[str, Sequence[Samples]]
+) -> dict[str, list[Samples]]:
+    return {domain: [change(one) for one in some] for domain, some in pieces.items()}
+
+
+def _as_mulaw(audio: Samples) -> Samples:
+    return mulaw.decode(mulaw.encode(audio))
 
 
 def tried(

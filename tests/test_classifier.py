@@ -13,7 +13,7 @@ pytest.importorskip("librosa")
 torch = pytest.importorskip("torch")
 
 from evaluation.classifier import Judge, learn_latents, learn_sounds  # noqa: E402
-from evaluation.probe import encoded, excerpts, probe, tried  # noqa: E402
+from evaluation.probe import Music, encoded, excerpts, probe, sound_ceiling, tried  # noqa: E402
 from evaluation.recognition import Guesses, recognise  # noqa: E402
 from evaluation.translation import Segment  # noqa: E402
 from model.bundle import Bundle, random_bundle, save_bundle  # noqa: E402
@@ -96,9 +96,15 @@ def test_the_probe_of_an_encoder_tells_apart_what_it_lets_through() -> None:
     encoder = open_backend("numba-float32", bundle).encoder
     train = {"pure": [tone(0, 1, 20.0)], "rich": [tone(1, 8, 20.0)]}
     test = {"pure": [tone(2, 1)], "rich": [tone(3, 8)]}
-    score = probe("latents", encoder, train, test, bundle.config.hop_samples, seed=0, steps=60)
+    hop = bundle.config.hop_samples
+    known, unknown = Music.of(train, hop), Music.of(test, hop)
+    score = probe("latents", encoder, known, unknown, hop, seed=0, steps=60)
     assert (score.stretches, score.chance) == (10, 0.5)
     assert score.accuracy >= 0.9
+    ceiling = sound_ceiling(known, unknown, hop, seed=0, steps=60)
+    assert score.harmony_chance < score.harmony - 0.1
+    assert score.harmony < ceiling.harmony - 0.05
+    assert ceiling.harmony_chance == score.harmony_chance
     (latents,) = encoded(encoder, [tone(0, 1, 1.0)])
     assert latents.shape == (SAMPLE_RATE // 80, 8)
 
@@ -221,5 +227,6 @@ def test_eval_probe_puts_a_control_beside_the_bundle(
     assert [row["name"] for row in rows] == ["latents", "control", "random encoder", "sound"]
     # The same bundle twice must come to the same figure.
     assert rows[0]["accuracy"] == rows[1]["accuracy"]
+    assert rows[0]["harmony"] == rows[1]["harmony"]
     assert all(row["chance"] == 0.5 for row in rows)
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")

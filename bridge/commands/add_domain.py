@@ -12,8 +12,12 @@ from bridge.commands.extras import needs
 from bridge.commands.options import (
     BatchOption,
     BundleOption,
+    MicrophoneShareOption,
     SaveMinutesOption,
     SegmentHopsOption,
+    TeacherNoiseOption,
+    TeacherOffLevelOption,
+    TeacherSilenceOption,
     TrainThreadsOption,
 )
 from bridge.commands.usage import UsageError
@@ -81,43 +85,10 @@ def add_domain(
     learning_rate: Annotated[
         float | None, typer.Option(metavar="X", help="Of Adam.  [default: 0.001]")
     ] = None,
-    microphone_share: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            min=0,
-            max=1,
-            help="Share of inputs heard through a made-up microphone.  [default: the bundle's]",
-        ),
-    ] = None,
-    teacher_noise: Annotated[
-        float | None,
-        typer.Option(
-            metavar="CODES",
-            min=0,
-            help="Up to so much noise on the decoder's past, in mu-law codes.  "
-            "[default: the bundle's]",
-        ),
-    ] = None,
-    teacher_off_level: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            min=0,
-            max=1,
-            help="Share of segments whose past is far too loud or too soft.  "
-            "[default: the bundle's]",
-        ),
-    ] = None,
-    teacher_silence: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            min=0,
-            max=1,
-            help="Share of segments whose past begins with silence.  [default: the bundle's]",
-        ),
-    ] = None,
+    microphone_share: MicrophoneShareOption = None,
+    teacher_noise: TeacherNoiseOption = None,
+    teacher_off_level: TeacherOffLevelOption = None,
+    teacher_silence: TeacherSilenceOption = None,
     seed: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="Of the batches.  [default: 0]")
     ] = None,

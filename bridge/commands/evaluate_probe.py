@@ -1,4 +1,4 @@
-"""``umt eval probe``: how much of the domain is left in the latents?"""
+"""``umt eval probe``: what of the domain, and of the harmony, is left in the latents?"""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def probe(
     json_path: JsonOption = None,
     plot_path: PlotOption = None,
 ) -> None:
-    """Train a fresh classifier on latents, and try it on seconds of test music.
+    """Train fresh networks to tell domain and harmony from latents, and try them on test music.
 
-    Beside chance, an encoder with random weights, and the ceiling: a classifier on the sound.
+    Beside chance, an encoder with random weights, and the ceiling: networks that hear the sound.
     """
     from bridge.console import show
     from model.bundle import load_bundle, random_bundle
@@ -64,8 +64,10 @@ def probe(
     network = load_bundle(bundle)
     names = network.domain_names
     corpus = load_corpus(data_dir, names)
-    train = {name: excerpts(corpus.audio(name, "train"), 60 * minutes) for name in names}
-    test = {name: excerpts(corpus.audio(name, "test"), 60 * minutes) for name in names}
+    train, test = (
+        {name: excerpts(corpus.audio(name, split), 60 * minutes) for name in names}
+        for split in ("train", "test")
+    )
     judged = {"latents": network}
     if control is not None:
         judged["control"] = load_bundle(control)
@@ -93,22 +95,17 @@ def _scores(
     tick: Callable[[], None],
 ) -> list[ProbeScore]:
     from bridge.loading import load_backend
-    from evaluation.probe import probe, sound_ceiling
+    from evaluation.probe import Music, probe, sound_ceiling
 
-    scores = [
-        probe(
-            name,
-            load_backend(backend, one).encoder,
-            train,
-            test,
-            one.config.hop_samples,
-            seed,
-            steps,
-            tick,
-        )
-        for name, one in bundles.items()
-    ]
-    scores.append(sound_ceiling(train, test, seed, steps))
+    # The control may have other hops than the bundle.
+    hops = {one.config.hop_samples for one in bundles.values()}
+    music = {hop: (Music.of(train, hop), Music.of(test, hop)) for hop in sorted(hops)}
+    scores = []
+    for name, one in bundles.items():
+        hop = one.config.hop_samples
+        encoder = load_backend(backend, one).encoder
+        scores.append(probe(name, encoder, *music[hop], hop, seed, steps, tick))
+    scores.append(sound_ceiling(*music[hop], hop, seed, steps))
     tick()
     return scores
 
@@ -116,13 +113,17 @@ def _scores(
 def _table(scores: Sequence[ProbeScore]) -> Any:
     from rich.table import Table
 
-    table = Table(title="Domain guessed from one second")
+    table = Table(title="Told from latents: the domain, from one second, and the harmony")
     table.add_column("of")
-    table.add_column("right", justify="right")
-    table.add_column("chance", justify="right")
-    table.add_column("seconds tried", justify="right")
+    for column in ("domain", "chance", "seconds tried", "harmony", "chance"):
+        table.add_column(column, justify="right")
     for score in scores:
         table.add_row(
-            score.name, f"{score.accuracy:.0%}", f"{score.chance:.0%}", str(score.stretches)
+            score.name,
+            f"{score.accuracy:.0%}",
+            f"{score.chance:.0%}",
+            str(score.stretches),
+            f"{score.harmony:.2f}",
+            f"{score.harmony_chance:.2f}",
         )
     return table

@@ -94,6 +94,42 @@ BatchOption = Annotated[
 SegmentHopsOption = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Hops in a segment.  [default: 40]")
 ]
+_AS_TAUGHT = "[default: 0; of a domain that is added, as its bundle was taught]"
+MicrophoneShareOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        min=0,
+        max=1,
+        help=f"Share of inputs heard through a made-up microphone.  {_AS_TAUGHT}",
+    ),
+]
+TeacherNoiseOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="CODES",
+        min=0,
+        help=f"Up to so much noise on the decoder's past, in mu-law codes.  {_AS_TAUGHT}",
+    ),
+]
+TeacherOffLevelOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        min=0,
+        max=1,
+        help=f"Share of segments whose past is far too loud or too soft.  {_AS_TAUGHT}",
+    ),
+]
+TeacherSilenceOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        min=0,
+        max=1,
+        help=f"Share of segments whose past begins with silence.  {_AS_TAUGHT}",
+    ),
+]
 SaveMinutesOption = Annotated[float, typer.Option(metavar="M", min=0, help="Between checkpoints.")]
 TrainThreadsOption = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="CPU threads.  [default: torch's]")

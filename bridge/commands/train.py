@@ -13,8 +13,12 @@ from bridge.commands.extras import needs
 from bridge.commands.options import (
     SCORED_S,
     BatchOption,
+    MicrophoneShareOption,
     SaveMinutesOption,
     SegmentHopsOption,
+    TeacherNoiseOption,
+    TeacherOffLevelOption,
+    TeacherSilenceOption,
     TrainThreadsOption,
 )
 from bridge.commands.usage import UsageError
@@ -96,41 +100,10 @@ def train(
         float | None,
         typer.Option(metavar="X", min=0, help="Of the extra semitone loss.  [default: 0]"),
     ] = None,
-    microphone_share: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            min=0,
-            max=1,
-            help="Share of inputs heard through a made-up microphone.  [default: 0]",
-        ),
-    ] = None,
-    teacher_noise: Annotated[
-        float | None,
-        typer.Option(
-            metavar="CODES",
-            min=0,
-            help="Up to so much noise on the decoder's past, in mu-law codes.  [default: 0]",
-        ),
-    ] = None,
-    teacher_off_level: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            min=0,
-            max=1,
-            help="Share of segments whose past is far too loud or too soft.  [default: 0]",
-        ),
-    ] = None,
-    teacher_silence: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            min=0,
-            max=1,
-            help="Share of segments whose past begins with silence.  [default: 0]",
-        ),
-    ] = None,
+    microphone_share: MicrophoneShareOption = None,
+    teacher_noise: TeacherNoiseOption = None,
+    teacher_off_level: TeacherOffLevelOption = None,
+    teacher_silence: TeacherSilenceOption = None,
     seed: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="Of weights and batches.  [default: 0]")
     ] = None,
