@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from evaluation.translation import Segment
     from model.bundle import Bundle
     from training.corpus import Corpus
+    from training.manifest import FileRow
     from training.progress import Step
+    from training.takes import Players
 
 
 def targets_of(network: Bundle, to: str | None) -> tuple[str, ...]:
@@ -56,19 +58,25 @@ def segments_of(
     known = [name for name in names if with_ideals and name in RECIPES]
     library = fetch_library([RECIPES[name] for name in known], data_dir, _quiet) if known else None
     length = round(SEGMENT_S * SAMPLE_RATE)
-    cut = []
-    for number, name in enumerate(names):
-        rows, audio = corpus.rows(name, "test"), corpus.audio(name, "test")
-        rng = np.random.default_rng([seed, number])
-        for index, start in starts_of(audio, count, rng):
-            ideals = {}
-            if library is not None and is_rendered(rows[index]):
-                for target in set(known) - {name}:
-                    ideal = played_by(rows[index], library, players_of(target))
-                    ideals[target] = _exactly(ideal[start : start + length], length)
-            cut.append(Segment(name, audio[index][start : start + length], ideals))
-            tick()
-    return cut
+    chosen = [
+        (name, index, start)
+        for number, name in enumerate(names)
+        for index, start in starts_of(
+            corpus.audio(name, "test"), count, np.random.default_rng([seed, number])
+        )
+    ]
+
+    def cut(one: tuple[str, int, int]) -> Segment:
+        name, index, start = one
+        row, audio = corpus.rows(name, "test")[index], corpus.audio(name, "test")[index]
+        ideals = {}
+        if library is not None and is_rendered(row):
+            for target in set(known) - {name}:
+                ideal = played_by(row, library, players_of(target))
+                ideals[target] = _exactly(ideal[start : start + length], length)
+        return Segment(name, audio[start : start + length], ideals)
+
+    return _side_by_side(cut, chosen, tick)
 
 
 def unseen_segments(
@@ -99,7 +107,7 @@ def unseen_segments(
         raise DataError("no test recording comes from a score; unseen instruments need one to play")
     library = fetch_library([RECIPES[name] for name in known], data_dir, _quiet)
     length = round(SEGMENT_S * SAMPLE_RATE)
-    cut = []
+    chosen = []
     for number, (instrument, strangers) in enumerate(unseen_players(data_dir / "packages").items()):
         rng = np.random.default_rng([seed, 1, number])
         for place in range(count):
@@ -107,15 +115,38 @@ def unseen_segments(
             name = known[(number + place) % len(known)]
             rows, audio = corpus.rows(name, "test"), corpus.audio(name, "test")
             scored = [i for i, row in enumerate(rows) if is_rendered(row)]
-            chosen = int(rng.permutation(scored)[0])
-            ((_, start),) = starts_of([audio[chosen]], 1, rng)
-            heard, *ideals = (
-                _exactly(played_by(rows[chosen], library, *players)[start:][:length], length)
-                for players in [(strangers,), *((strangers, players_of(to)) for to in known)]
-            )
-            cut.append(Segment(instrument, heard, dict(zip(known, ideals, strict=True))))
+            index = int(rng.permutation(scored)[0])
+            ((_, start),) = starts_of([audio[index]], 1, rng)
+            chosen.append((instrument, strangers, rows[index], start))
+
+    def cut(one: tuple[str, Players, FileRow, int]) -> Segment:
+        instrument, strangers, row, start = one
+        heard, *ideals = (
+            _exactly(played_by(row, library, *players)[start:][:length], length)
+            for players in [(strangers,), *((strangers, players_of(to)) for to in known)]
+        )
+        return Segment(instrument, heard, dict(zip(known, ideals, strict=True)))
+
+    return _side_by_side(cut, chosen, tick)
+
+
+def _side_by_side(
+    cut: Callable[[Any], Segment], chosen: Sequence[Any], tick: Callable[[], None]
+) -> list[Segment]:
+    """What ``cut`` makes of each, in their order, as many at once as there are cores.
+
+    Rendering is the synthesiser's work, a process of its own: threads are enough.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from realtime.machine import available_cores
+
+    segments = []
+    with ThreadPoolExecutor(available_cores()) as pool:
+        for segment in pool.map(cut, chosen):
+            segments.append(segment)
             tick()
-    return cut
+    return segments
 
 
 def _exactly(audio: Any, length: int) -> Any:
