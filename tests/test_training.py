@@ -184,6 +184,21 @@ def test_a_share_of_pasts_is_far_off_in_level_and_nothing_else() -> None:
     assert torch.equal(source.held_out(0, 2).past, source.held_out(0, 2).codes)
 
 
+def test_a_share_of_pasts_has_other_music_in_it() -> None:
+    source, plain = batches(batch=8, teacher_remnants=0.5), batches(batch=8)
+    levels = []
+    for step in range(8):
+        batch, as_it_is = source.at(step), plain.at(step)
+        assert torch.equal(batch.levels, as_it_is.levels)
+        assert torch.equal(batch.codes, as_it_is.codes), "what is to be said is the music alone"
+        past, said = (mulaw.decode(x.numpy().astype(np.uint8)) for x in (batch.past, batch.codes))
+        levels += list(np.square(past - said).mean(1) / np.square(said).mean(1))
+    others = np.array(levels) > 0
+    assert 0.3 < others.mean() < 0.7
+    assert max(levels) > 0.1
+    assert torch.equal(source.held_out(0, 2).past, source.held_out(0, 2).codes)
+
+
 def test_the_pitch_is_off_while_the_encoder_learns_and_true_to_a_decoder_alone() -> None:
     source, plain = batches(encoder_steps=2), batches(encoder_steps=1)
     for step, is_off in ((0, True), (1, True), (2, False), (3, False)):

@@ -71,7 +71,13 @@ def teaching_of(bundle: Bundle) -> dict[str, float]:
     told = bundle.about.get("training")
     if not isinstance(told, dict):
         return {}
-    names = ("microphone_share", "teacher_noise", "teacher_off_level", "teacher_silence")
+    names = (
+        "microphone_share",
+        "teacher_noise",
+        "teacher_off_level",
+        "teacher_remnants",
+        "teacher_silence",
+    )
     return {name: float(told[name]) for name in names if isinstance(told.get(name), int | float)}
 
 

@@ -27,6 +27,8 @@ GAIN_DB = (-9.0, 3.0)
 """Range of the level change given to input and target together: performers' levels differ."""
 OFF_LEVEL_DB = (2.0, 6.0)
 """Range of how far, up or down, the level of a past is off that is off at all."""
+REMNANTS_DB = (-15.0, 0.0)
+"""Range of the level of other music in a past that has any."""
 
 _HELD_OUT_STREAM = 2**32
 
@@ -96,7 +98,8 @@ class Batches:
         A pitch that is off teaches the encoder. A decoder that learns alone would only learn not to
         trust what it is told of the pitch, so then it is left as it is.
         A share of the inputs passes a made-up microphone as well, and the past that the decoder is
-        shown may be rough, off in level, or silent at first. The paper has none of these.
+        shown may be rough, off in level, not all of it what is played, or silent at first. The
+        paper has none of these.
         """
         segments = self.train[self.settings.domain_of(step)]
         heard, said, past = [], [], []
@@ -108,15 +111,21 @@ class Batches:
             if rng.random() < self.settings.microphone_share:
                 heard[-1] = through_microphone(heard[-1], rng)
             said.append(clean)
-            past.append(self._past(clean, rng))
+            past.append(self._past(clean, segments, rng))
         return _batch(heard, said, np.stack(past))
 
-    def _past(self, said: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.int64]:
+    def _past(
+        self, said: NDArray[np.float32], others: Segments, rng: np.random.Generator
+    ) -> NDArray[np.int64]:
         """What a decoder that makes mistakes might have said.
 
-        The same but rougher; seldom, that far too loud or too soft; or nothing. Were the level off
-        by a little, or often, nobody could know the next sample, and decoders would learn to doubt.
+        The same but rougher; seldom, that far too loud or too soft, or with notes in it that nobody
+        plays; or nothing. Were it off by a little, or often, nobody could know the next sample, and
+        decoders would learn to doubt; so they learn to mend what plainly is not what they are told.
         """
+        if rng.random() < self.settings.teacher_remnants:
+            gain = 10 ** (rng.uniform(*REMNANTS_DB) / 20)
+            said = np.clip(said + np.float32(gain) * others.cut(rng), -1.0, 1.0)
         if rng.random() < self.settings.teacher_off_level:
             error_db = rng.uniform(*OFF_LEVEL_DB) * rng.choice([-1.0, 1.0])
             said = np.clip(said * np.float32(10 ** (error_db / 20)), -1.0, 1.0)

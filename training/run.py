@@ -241,6 +241,7 @@ class _Run:
                 "microphone_share": settings.microphone_share,
                 "teacher_noise": settings.teacher_noise,
                 "teacher_off_level": settings.teacher_off_level,
+                "teacher_remnants": settings.teacher_remnants,
                 "teacher_silence": settings.teacher_silence,
                 "started_from": settings.started_from,
                 "fresh_decoders": settings.fresh_decoders,

@@ -34,6 +34,8 @@ class TrainSettings:
     """Largest standard deviation, in mu-law codes, of the noise on the past a decoder is shown."""
     teacher_off_level: float = 0.0
     """Share of segments whose past is much louder or softer than what is to be said."""
+    teacher_remnants: float = 0.0
+    """Share of segments whose past has remnants of other music in it."""
     teacher_silence: float = 0.0
     """Share of segments whose past begins with silence, up to a receptive field of it."""
     started_from: str = ""
@@ -60,7 +62,12 @@ class TrainSettings:
         for name in ("confusion_weight", "content_weight", "teacher_noise"):
             if not 0.0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("microphone_share", "teacher_off_level", "teacher_silence"):
+        for name in (
+            "microphone_share",
+            "teacher_off_level",
+            "teacher_remnants",
+            "teacher_silence",
+        ):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         for name in ("cooldown", "average_decay"):

@@ -121,6 +121,15 @@ TeacherOffLevelOption = Annotated[
         help=f"Share of segments whose past is far too loud or too soft.  {_AS_TAUGHT}",
     ),
 ]
+TeacherRemnantsOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        min=0,
+        max=1,
+        help=f"Share of segments whose past has other music in it.  {_AS_TAUGHT}",
+    ),
+]
 TeacherSilenceOption = Annotated[
     float | None,
     typer.Option(

@@ -18,6 +18,7 @@ from bridge.commands.options import (
     SegmentHopsOption,
     TeacherNoiseOption,
     TeacherOffLevelOption,
+    TeacherRemnantsOption,
     TeacherSilenceOption,
     TrainThreadsOption,
 )
@@ -103,6 +104,7 @@ def train(
     microphone_share: MicrophoneShareOption = None,
     teacher_noise: TeacherNoiseOption = None,
     teacher_off_level: TeacherOffLevelOption = None,
+    teacher_remnants: TeacherRemnantsOption = None,
     teacher_silence: TeacherSilenceOption = None,
     seed: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="Of weights and batches.  [default: 0]")
@@ -140,6 +142,7 @@ def train(
         "microphone_share": microphone_share,
         "teacher_noise": teacher_noise,
         "teacher_off_level": teacher_off_level,
+        "teacher_remnants": teacher_remnants,
         "teacher_silence": teacher_silence,
         "seed": seed,
     }
