@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from realtime.engine import Engine
-from realtime.priority import give_back, raise_least
+from realtime.priority import have_least
 
 REST_S = 0.005
 """The least rest between two rounds of work: well below a hop."""
@@ -18,7 +18,6 @@ class Courtesy:
 
     def __init__(self) -> None:
         self._engine: Engine | None = None
-        self._raised = False
         self._began = 0.0
 
     def follow(self, engine: Engine) -> None:
@@ -32,13 +31,8 @@ class Courtesy:
         processor then, the audio callback would wait for that program too.
         """
         granted = None if self._engine is None else self._engine.realtime_granted
-        if granted is None or granted == self._raised:
-            return
-        self._raised = granted
-        if granted:
-            raise_least()
-        else:
-            give_back()
+        if granted is not None:
+            have_least(granted)
 
     def begin(self) -> None:
         """A round of work begins."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import time
 from importlib import resources
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from bridge.soundfiles import SoundReader
 from model.errors import AudioFileError
 from realtime.engine import Engine
+from realtime.priority import take_priority
 
 Audio = NDArray[np.float32]
 
@@ -90,7 +89,9 @@ class PacedPlayer:
             self._thread.join()
 
     def _run(self) -> None:
-        _ask_for_priority()
+        # As a sound server's thread has. Where it is refused, the engine asks for none either, and
+        # the report says so.
+        take_priority(_PRIORITY)
         block_s = self.block / self.engine.rate
         for at in range(0, len(self.performance), self.block):
             part = slice(at, at + self.block)
@@ -103,14 +104,3 @@ class PacedPlayer:
                 self.late_blocks += 1
                 self.engine.count_xrun()
             self.engine.exchange(self.performance[part], self.heard[part])
-
-
-def _ask_for_priority() -> None:
-    """Real-time priority, as a sound server's thread has, where the system grants it."""
-    if sys.platform != "linux":
-        return
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(_PRIORITY))
-    except OSError:
-        # Not allowed: the engine then asks for none either, and the report says so.
-        return

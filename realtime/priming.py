@@ -15,7 +15,7 @@ import numpy as np
 
 from model.config import SILENCE, ModelConfig
 from model.interface import Codes, Decoder, Latents
-from realtime.priority import give_back, raise_least
+from realtime.priority import have_least
 
 # Hops a helper thread may fall behind before its work is thrown away and begun again.
 _SLACK_HOPS = 64
@@ -109,7 +109,6 @@ class Primer:
     def __init__(self) -> None:
         self._jobs: SimpleQueue[PrimingJob | None] = SimpleQueue()
         self._is_to_hurry = False
-        self._hurries = False
         self._thread = threading.Thread(target=self._run, name="umt-primer", daemon=True)
         self._thread.start()
 
@@ -133,12 +132,7 @@ class Primer:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            if self._hurries != self._is_to_hurry:
-                self._hurries = not self._hurries
-                if self._hurries:
-                    raise_least()
-                else:
-                    give_back()
+            have_least(self._is_to_hurry)
             try:
                 job.catch_up()
             except BaseException as error:

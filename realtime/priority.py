@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -46,62 +46,18 @@ def own_priority() -> ThreadPriority:
     return ThreadPriority(realtime, os.sched_getparam(0).sched_priority if realtime else 0)
 
 
-def raise_below(callback: ThreadPriority, remedy: str = ALLOWED_BY) -> tuple[bool, str]:
-    """Give the calling thread real-time priority, but less than the audio callback's.
+def take_priority(level: int) -> str:
+    """Give the calling thread real-time priority of a level, 1 to 99.
 
-    It loses what it has where that leaves none. remedy: for a callback that has none itself.
-    Returns whether it was granted, and why or why not, in words.
+    Returns why that was refused, in words; nothing if it was granted.
     """
     if sys.platform != "linux":
-        return False, f"not attempted on {sys.platform}"
-    if not callback.realtime:
-        give_back()
-        return False, (
-            "none, as the audio callback has none itself and the engine must not outrank it; "
-            f"{remedy}"
-        )
-    # Not the least, if there is a choice: that is of threads which the engine must outrank.
-    level = min(callback.level - 1, max(_LEAST + 1, callback.level - _STEP_BELOW))
-    if level < _LEAST:
-        give_back()
-        return False, (
-            "none, as the audio callback has the least there is; give the sound server more, "
-            "such as jackd -P 70"
-        )
+        return f"not attempted on {sys.platform}"
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(level))
     except OSError as error:
-        return False, f"refused: {error.strerror}; {ALLOWED_BY}"
-    return True, f"SCHED_FIFO {level}, below the callback's {callback.level}"
-
-
-def may_be_realtime() -> tuple[bool, str]:
-    """Whether a thread of this process would be given real-time priority, and why or why not."""
-    if sys.platform != "linux":
-        return False, f"not asked for on {sys.platform}"
-    told: list[OSError] = []
-
-    def ask() -> None:
-        try:
-            os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
-        except OSError as error:
-            told.append(error)
-
-    # The system's 0 is one thread: this one ends with its priority.
-    asking = threading.Thread(target=ask)
-    asking.start()
-    asking.join()
-    return not told, f"refused: {told[0].strerror}" if told else "granted"
-
-
-def raise_least() -> None:
-    """Give the calling thread the least real-time priority there is, where the system grants it.
-
-    All that is real-time comes before it, and it before all that is not.
-    """
-    if sys.platform == "linux":
-        with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(_LEAST))
+        return f"refused: {error.strerror}"
+    return ""
 
 
 def give_back() -> None:
@@ -109,6 +65,53 @@ def give_back() -> None:
     if sys.platform == "linux" and own_priority().realtime:
         with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+
+
+def raise_below(callback: ThreadPriority, remedy: str = ALLOWED_BY) -> tuple[bool, str]:
+    """Give the calling thread real-time priority, but less than the audio callback's.
+
+    It loses what it has where it gets none. remedy: for a callback that has none itself.
+    Returns whether it was granted, and why or why not, in words.
+    """
+    if sys.platform != "linux":
+        return False, f"not attempted on {sys.platform}"
+    if not callback.realtime:
+        return _without(
+            "none, as the audio callback has none itself and the engine must not outrank it; "
+            f"{remedy}"
+        )
+    # Not the least, if there is a choice: that is of threads which the engine must outrank.
+    level = min(callback.level - 1, max(_LEAST + 1, callback.level - _STEP_BELOW))
+    if level < _LEAST:
+        return _without(
+            "none, as the audio callback has the least there is; give the sound server more, "
+            "such as jackd -P 70"
+        )
+    if refused := take_priority(level):
+        return _without(f"{refused}; {ALLOWED_BY}")
+    return True, f"SCHED_FIFO {level}, below the callback's {callback.level}"
+
+
+def have_least(wanted: bool) -> str:
+    """Give the calling thread the least real-time priority there is, or none.
+
+    All that is real-time comes before the least, and it before all that is not.
+    Returns why it was refused, in words; nothing if it was not.
+    """
+    if own_priority() == ThreadPriority(wanted, _LEAST if wanted else 0):
+        return ""
+    if wanted:
+        return take_priority(_LEAST)
+    give_back()
+    return ""
+
+
+def may_be_realtime() -> tuple[bool, str]:
+    """Whether a thread of this process would be given real-time priority, and why or why not."""
+    # A thread of its own ends with what it is given.
+    with ThreadPoolExecutor(1) as asking:
+        refused = asking.submit(have_least, True).result()
+    return not refused, refused or "granted"
 
 
 def usable_cpus() -> frozenset[int]:
@@ -150,6 +153,12 @@ def put(thread_id: int, place: Place) -> None:
         policy = place.policy | os.SCHED_RESET_ON_FORK
         os.sched_setscheduler(thread_id, policy, os.sched_param(place.level))
         os.sched_setaffinity(thread_id, place.cpus)
+
+
+def _without(why: str) -> tuple[bool, str]:
+    """What ``raise_below`` returns where it gives no priority: nor is what there was kept."""
+    give_back()
+    return False, why
 
 
 def _own_policy() -> int:

@@ -621,6 +621,32 @@ def test_priority_that_is_refused_says_what_would_allow_it(monkeypatch: pytest.M
     assert reason.startswith("refused: Operation not permitted; an rtprio limit for your user")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="real-time policies are Linux's")
+def test_what_is_refused_below_a_callback_leaves_no_other_priority(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As below one that takes over with more than the user's limit allows."""
+    seen: list[Any] = []
+    granting = os.sched_setscheduler
+
+    def refuse(thread: int, policy: int, priority: os.sched_param) -> None:
+        if priority.sched_priority > 20:
+            raise PermissionError(1, "Operation not permitted")
+        granting(thread, policy, priority)
+
+    def engine() -> None:
+        raise_below(ThreadPriority(True, 30))
+        seen.extend([own_priority(), raise_below(ThreadPriority(True, 60)), own_priority()])
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    in_a_thread(engine)
+    if not seen[0].realtime:
+        pytest.skip("this system grants no real-time priority")
+    assert seen[0] == ThreadPriority(True, 20)
+    assert not seen[1][0]
+    assert seen[2] == ThreadPriority(False, 0)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="pinning is Linux's")
 def test_threads_that_compute_keep_to_the_cpus_they_are_given(tiny_bundle: Bundle) -> None:
     every, chosen = usable_cpus(), frozenset({max(usable_cpus())})

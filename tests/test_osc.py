@@ -30,7 +30,7 @@ from model.bundle import Bundle
 from model.errors import ConfigError, UmtError
 from realtime.controls import SETTINGS_BY_PATH, Controls, Mailbox
 from realtime.meter import Meter
-from realtime.priority import own_priority, raise_least
+from realtime.priority import may_be_realtime
 from tests.osc_client import WAIT_S, Sender, packet
 from tests.osc_flood import GOOD, MALFORMED, bundle_of, nested, typed
 
@@ -525,20 +525,6 @@ def test_the_addresses_are_these_and_no_others(server: OscServer) -> None:
     assert set(server.addresses.handlers) == controls | asked
 
 
-def may_have_priority() -> bool:
-    """Whether a thread of this process is granted real-time priority."""
-    seen: list[bool] = []
-
-    def ask() -> None:
-        raise_least()
-        seen.append(own_priority().realtime)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    thread.join(WAIT_S)
-    return seen == [True]
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="real-time policies are Linux's")
 def test_it_has_the_least_priority_while_the_engine_has_some(
     server: OscServer, sender: Sender
@@ -546,7 +532,7 @@ def test_it_has_the_least_priority_while_the_engine_has_some(
     thread = server._thread.native_id
     assert thread is not None
     before = os.sched_getscheduler(thread)
-    if not may_have_priority():
+    if not may_be_realtime()[0]:
         pytest.skip("this system grants no real-time priority")
     engine: Any = SimpleNamespace(meter=Meter(0.005), realtime_granted=None)
     server.follow(engine)
