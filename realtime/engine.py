@@ -131,6 +131,7 @@ class Engine:
         self._out = np.zeros(self.chain.most_output(self.chain.piece_frames), np.float32)
         self._offset = 0
         self._done = 0
+        self._placed_below: ThreadPriority | None = None
         self.expect_callback()
         self._wake = threading.Lock()
         self._closing = False
@@ -179,7 +180,6 @@ class Engine:
 
         remedy: what would give the callback real-time priority, should it have none.
         """
-        # In this order: nothing is granted below a callback that has gone.
         self._remedy = remedy
         self._callback_priority: ThreadPriority | None = None
         self.realtime_reason = "no audio yet"
@@ -331,8 +331,7 @@ class Engine:
             if self._cpus is not None:
                 pin(self._cpus)
             while not self._closing:
-                if self.realtime_granted is None and self._callback_priority is not None:
-                    self._take_place_below(self._callback_priority)
+                self._follow_callback()
                 if not self.step():
                     self._wake.acquire(timeout=_WAIT_S)
         except BaseException as error:
@@ -342,7 +341,13 @@ class Engine:
             self.failure = error
             self.state = "failed"
 
-    def _take_place_below(self, callback: ThreadPriority) -> None:
+    def _follow_callback(self) -> None:
+        # One read: another may be expected at any moment, also while a place is found below this
+        # one. By identity: two callbacks of one priority are two.
+        callback = self._callback_priority
+        if callback is None or callback is self._placed_below:
+            return
+        self._placed_below = callback
         if self._priority:
             granted, self.realtime_reason = raise_below(callback, self._remedy)
             self.chain.hurry(granted)

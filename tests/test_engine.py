@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import realtime.engine
 from model.bundle import Bundle
 from model.errors import ConfigError, UmtError
 from realtime.backends import open_backend
@@ -581,6 +582,26 @@ def test_engine_and_helper_follow_a_callback_that_takes_over() -> None:
             assert engine.realtime_granted is None
             in_a_thread(lambda level=level: callback(level))
     assert levels == [20, 0, 10]
+
+
+def test_a_callback_that_takes_over_while_a_place_is_found_is_followed_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine, _ = echo_engine()
+    remedies: list[str] = []
+
+    def raise_below(_: ThreadPriority, remedy: str) -> tuple[bool, str]:
+        remedies.append(remedy)
+        if remedy == "the first":
+            engine.expect_callback("the second")
+        return False, "refused"
+
+    monkeypatch.setattr(realtime.engine, "raise_below", raise_below)
+    with running(engine, threaded=True):
+        engine.expect_callback("the first")
+        wait_for(lambda: exchange_once(engine) and len(remedies) > 1)
+        wait_for(lambda: exchange_once(engine) and engine.realtime_granted is not None)
+    assert remedies == ["the first", "the second"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="real-time policies are Linux's")
