@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Event
 
 import numpy as np
 
@@ -58,13 +59,18 @@ class Pace:
 def measure_pace(bundle: Bundle, backend: Backend, seconds: float) -> Pace:
     """Translate noise, hop by hop, for ``seconds`` of wall time, or longer for a few hops more.
 
-    With the least real-time priority, where it is granted, on a thread that ends with it.
+    With the least real-time priority, where it is granted, on a thread that ends with it: after the
+    hop at hand if the calling thread is interrupted.
     """
+    given_up = Event()
     with ThreadPoolExecutor(1, initializer=have_least, initargs=(True,)) as alone:
-        return alone.submit(_measured, bundle, backend, seconds).result()
+        try:
+            return alone.submit(_measured, bundle, backend, seconds, given_up).result()
+        finally:
+            given_up.set()
 
 
-def _measured(bundle: Bundle, backend: Backend, seconds: float) -> Pace:
+def _measured(bundle: Bundle, backend: Backend, seconds: float, given_up: Event) -> Pace:
     chain, hop = Chain(bundle, backend), bundle.config.hop_samples
     noise = np.random.default_rng(0).normal(0, 0.2, 64 * hop).astype(np.float32).reshape(64, hop)
     taken: list[float] = []
@@ -73,6 +79,8 @@ def _measured(bundle: Bundle, backend: Backend, seconds: float) -> Pace:
     cpu, own, began = processor_time(), time.thread_time(), time.perf_counter()
     ended = began
     while ended - began < (seconds if len(taken) >= _LEAST_HOPS else _LONGEST * seconds):
+        if given_up.is_set():
+            raise CancelledError
         started = time.perf_counter()
         chain.process(noise[len(taken) % len(noise)])
         ended = time.perf_counter()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import metadata
@@ -23,6 +26,7 @@ from bridge.devices import ListedDevice
 from bridge.doctor import Finding
 from bridge.doctor_pace import pace_findings, trials
 from model.bundle import Bundle, save_bundle
+from realtime.chain import Chain
 from realtime.pace import Pace, measure_pace
 from realtime.priority import may_be_realtime, own_priority
 from tests.command_line import Said, umt
@@ -442,6 +446,25 @@ def test_a_pace_is_taken_with_the_priority_that_is_granted_and_leaves_none(
     before = own_priority()
     assert measure_pace(tiny_bundle, _trial(tiny_bundle), 0.05).realtime == may_be_realtime()[0]
     assert own_priority() == before
+
+
+def test_a_measurement_that_is_interrupted_ends_at_once(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial, main, hops = _trial(tiny_bundle), threading.main_thread().ident, 0
+    assert main is not None
+
+    def process(*_: object) -> None:
+        nonlocal hops
+        hops += 1
+        if hops == 3:
+            signal.pthread_kill(main, signal.SIGINT)
+        time.sleep(0.001)
+
+    monkeypatch.setattr(Chain, "process", process)
+    with pytest.raises(KeyboardInterrupt):
+        measure_pace(tiny_bundle, trial, 4.0)
+    assert 3 <= hops < 1000
 
 
 def test_far_too_slow_a_network_is_not_waited_for(
