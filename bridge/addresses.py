@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from bridge.oscpackets import Message, packet_of
+from bridge.oscpackets import NUMBERS, Message, packet_of
 from bridge.subscribers import Address, Subscribers, port_among, state_packet
 from model.bundle import Bundle
 from model.errors import ConfigError, UmtError
@@ -20,7 +20,11 @@ from realtime.controls import SETTINGS, SETTINGS_BY_PATH, Controls, Mailbox, Set
 PREFIX = "/umt/"
 PANIC = "/umt/panic"
 PANICS = frozenset(
-    (packet_of(PANIC, (), b""), *(packet_of(PANIC, given) for given in ((), (1,), (1.0,), (True,))))
+    packet_of(PANIC, (), payload)
+    for payload in (
+        *(b"", b",\0\0\0", b",T\0\0", b",I\0\0"),
+        *(f",{kind}\0\0".encode() + NUMBERS[kind].pack(1) for kind in "ifhd"),
+    )
 )
 """Packets that call all sound off, byte for byte."""
 ANSWERS = frozenset({"/umt/state", "/umt/pong", "/umt/error", "/umt/meter", "/umt/latency"})
@@ -145,7 +149,7 @@ class Addresses:
         outcome.answers += [
             state_packet(name, self._value(name, controls))
             for name in names or SETTINGS_BY_PATH
-            if name not in unknown
+            if name in SETTINGS_BY_PATH
         ]
         if unknown:
             there_are = ", ".join(SETTINGS_BY_PATH)

@@ -34,9 +34,9 @@ class Admission:
     def __init__(self, newest: frozenset[bytes], clock: Callable[[], float] = time.monotonic):
         """newest: of which only a sender's newest packet matters.
 
-        Addresses, where the newest of each kind of arguments does (the share of a blend takes no
-        domain's place); or whole packets (a button that is let go takes no place of its being
-        pressed).
+        Addresses, where the newest with one argument does and the newest with several (the share
+        of a blend takes no domain's place); or whole packets (a button that is let go takes no
+        place of its being pressed).
         """
         self._newest = newest
         self._clock = clock

@@ -25,7 +25,7 @@ _MOST_MESSAGE = 4096
 MOST_PACKET = 8192
 """Bytes of the longest packet that is read."""
 _PATTERN = frozenset(b"*?[]{}")
-_NUMBERS = {
+NUMBERS = {
     "i": struct.Struct(">i"),
     "f": struct.Struct(">f"),
     "h": struct.Struct(">q"),
@@ -35,6 +35,7 @@ _NUMBERS = {
     "m": struct.Struct(">I"),
     "c": struct.Struct(">I"),
 }
+"""Arguments of one size, by their type tag."""
 _CONSTANTS = {"T": True, "F": False, "N": None, "I": True}
 
 
@@ -60,9 +61,11 @@ def raw_address(packet: bytes) -> bytes:
 
 
 def raw_kind(packet: bytes) -> bytes:
-    """The address of a packet and its arguments' types, without looking further."""
+    """The address of a packet, marked if it has several arguments, without looking further."""
     address = raw_address(packet)
-    return address + raw_address(packet[len(_padded(address)) :])
+    # After a comma and the first argument's type.
+    second = len(_padded(address)) + 2
+    return address if packet[second : second + 1] in (b"", b"\0") else address + b"+"
 
 
 def looks_like_osc(packet: bytes) -> bool:
@@ -138,8 +141,8 @@ def _message(content: bytes) -> Message:
 
 def _arguments(tags: str, payload: bytes, at: int) -> Iterator[Any]:
     for tag in tags:
-        if tag in _NUMBERS:
-            number = _NUMBERS[tag]
+        if tag in NUMBERS:
+            number = NUMBERS[tag]
             if at + number.size > len(payload):
                 raise MalformedPacket(f"an argument {tag!r} that is cut off")
             yield number.unpack_from(payload, at)[0]

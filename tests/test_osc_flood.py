@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from model.bundle import Bundle
 from realtime.controls import Controls, Mailbox
 from tests.jack import wait_until
 from tests.osc_client import Sender, packet
-from tests.osc_flood import KINDS, PORTS, bundle_of, flooding, granted_buffer, kernel_drops
+from tests.osc_flood import KINDS, PORTS, bundle_of, flooding, granted_buffer, kernel_drops, typed
 
 pytestmark = pytest.mark.alone
 
@@ -117,7 +118,21 @@ def test_the_newest_of_each_control_is_kept_of_each_sender() -> None:
     ]
 
 
-@pytest.mark.parametrize("panic", [packet("/umt/panic", 1), packet("/umt/panic", 1.0)])
+def test_no_kind_of_arguments_makes_a_share_larger() -> None:
+    flood = [(typed("/umt/blend", "," + "f" * n, bytes(4 * n)), FLOODER) for n in range(400)]
+    assert Admission(_NEWEST).admit(flood) == [flood[1], flood[-1]]
+
+
+@pytest.mark.parametrize(
+    "panic",
+    [
+        *(packet("/umt/panic", *given) for given in ((), (1,), (1.0,), (True,))),
+        typed("/umt/panic", ",I"),
+        typed("/umt/panic", ",d", struct.pack(">d", 1.0)),
+        typed("/umt/panic", ",h", struct.pack(">q", 1)),
+        b"/umt/panic\0\0",
+    ],
+)
 def test_a_panic_button_is_heard_in_a_flood_though_it_is_let_go(panic: bytes) -> None:
     pressed = [(panic, QUIET), (packet("/umt/panic", 0), QUIET)]
     pings = [(packet("/umt/ping", n), QUIET) for n in range(1000)]
