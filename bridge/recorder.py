@@ -76,7 +76,7 @@ class Recorder:
         self._thread.join()
         if not self.seconds:
             for path in (*self.paths, self._journal_path):
-                path.unlink(missing_ok=True)
+                discard(path)
 
     def _run(self) -> None:
         try:
@@ -90,6 +90,7 @@ class Recorder:
                 f"recording ended after {self.seconds:.1f} s: "
                 f"{error if isinstance(error, UmtError) else repr(error)}"
             )
+            self.failure.__cause__ = error
 
     def _write_all(self) -> None:
         while (frames := min(ring.backlog for ring in self._rings)) > 0:

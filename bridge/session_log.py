@@ -34,8 +34,8 @@ class SessionLog:
         now = time.monotonic()
         if now < self._next:
             return
-        # From now on: a program that was suspended does not make up for the rows it missed.
-        self._next = now + _EVERY_S
+        # A program that was suspended does not make up for the rows it missed.
+        self._next += _EVERY_S * (1 + (now - self._next) // _EVERY_S)
         meter = engine.meter.snapshot().to_dict()
         row = {name: meter[name] for name in _KEPT}
         self._rows.append(

@@ -217,16 +217,16 @@ def test_a_report_that_finds_the_disk_full_does_not_hide_why_the_engine_stopped(
     assert not (tmp_path / "session.json").exists()
 
 
-def test_rows_of_a_session_that_was_suspended_are_not_made_up_for(
+def test_there_is_a_row_a_second_and_those_of_a_suspended_session_are_not_made_up_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SimpleNamespace(now=50.0)
     monkeypatch.setattr(bridge.session_log, "time", SimpleNamespace(monotonic=lambda: clock.now))
     log, engine = SessionLog(tmp_path / "session.json"), SimpleNamespace(meter=Meter(0.005))
-    for seconds in (0.0, 0.5, 1.0, 30.0, 30.1, 30.2, 31.0):
+    for seconds in (0.0, 0.7, 1.4, 2.1, 30.5, 30.7, 31.1, 31.9, 32.0):
         clock.now = 50.0 + seconds
         log.update(engine)  # type: ignore[arg-type]
-    assert [row["at_s"] for row in log._rows] == [0.0, 1.0, 30.0, 31.0]
+    assert [row["at_s"] for row in log._rows] == [0.0, 1.4, 2.1, 30.5, 31.1, 32.0]
 
 
 def test_a_report_that_cannot_be_written_is_found_before_the_music(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -152,6 +154,24 @@ def test_a_recorder_that_ends_by_a_fault_of_its_own_turns_the_control_off(
     assert not mailbox.latest.record
     takes.close()
     assert "recording ended after 0.0 s: MemoryError('no room')" in str(takes.failure)
+    # With it, --debug shows where.
+    assert takes.failure is not None
+    assert isinstance(takes.failure.__cause__, MemoryError)
+
+
+def test_a_take_without_sound_that_cannot_be_removed_does_not_end_the_music(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    takes, stream, mailbox = begun(tmp_path)
+    mailbox.replace(record=False)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        takes.follow(stream)
+    assert takes.recorder is None
 
 
 def test_what_a_slow_disk_lost_is_told_and_not_played_again(
