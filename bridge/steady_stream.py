@@ -61,7 +61,8 @@ class SteadyStream:
         try:
             self.stream.watch()
         except DeviceLost as lost:
-            if not self.stream.close() and not self.stream.replaceable:
+            lost.for_good = not _left(self.stream)
+            if lost.for_good:
                 raise
             self.lost_at, self._delay_s, self._next_try = time.monotonic(), _FIRST_DELAY_S, 0.0
             self._refusal = str(lost)
@@ -105,8 +106,9 @@ class SteadyStream:
         try:
             stream.settle(ending)
         except BaseException as error:
-            if not stream.close() and isinstance(error, DeviceLost):
-                error.for_good = not stream.replaceable
+            left = _left(stream)
+            if isinstance(error, DeviceLost):
+                error.for_good = not left
             raise
         return stream
 
@@ -135,3 +137,8 @@ class SteadyStream:
         if self._engine is not None:
             self._let_play(self._engine)
         note(f"the sound device is back after {time.monotonic() - lost_at:.1f} s")
+
+
+def _left(stream: AudioStream) -> bool:
+    """Close a stream. Returns False if its driver hangs and lets no other be opened beside that."""
+    return stream.close() or stream.replaceable

@@ -250,5 +250,6 @@ def test_of_a_device_that_ending_kept_from_settling_nothing_is_said(
 def test_a_driver_that_hangs_is_not_waited_for(device: Device, clock: SimpleNamespace) -> None:
     steady = SteadyStream(device.open)
     device.streams[0].lost = device.streams[0].hangs = True
-    with pytest.raises(DeviceLost, match="has gone"):
+    with pytest.raises(DeviceLost, match="has gone") as caught:
         steady.watch()
+    assert caught.value.for_good
