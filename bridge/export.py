@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
+from bridge.json_text import json_text
 from bridge.outputs import new_file
 from model import mulaw
 from model.bundle import Bundle
@@ -81,7 +81,7 @@ def export_onnx(
                 path.write_bytes(decoder_step(bundle.config, bundle.decoders[domain]))
                 exported.append(_checked_decoder(bundle, domain, path, latents, audio))
         rows = _manifest(bundle, domains, paths, exported)
-        manifest.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        manifest.write_text(json_text(rows), encoding="utf-8")
     return exported
 
 

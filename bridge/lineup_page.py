@@ -12,6 +12,7 @@ from typing import Any
 
 import soundfile
 
+from bridge.json_text import json_text
 from bridge.outputs import shown
 from evaluation.lineup import Clip, Key, Lineup
 from model.config import SAMPLE_RATE
@@ -55,13 +56,13 @@ def key_text(key: Key) -> str:
     """A key as JSON."""
     stored = {"page": key.page, "sources": dict(key.sources)}
     players = {name: dict(clips) for name, clips in key.players.items()}
-    return json.dumps(stored | {"players": players}, indent=1) + "\n"
+    return json_text(stored | {"players": players})
 
 
 def answers_text(page: str, listener: str, answers: dict[str, str]) -> str:
     """Answers as the page gives them for download."""
     stored = {"page": page, "listener": listener, "answers": answers}
-    return json.dumps(stored, indent=1) + "\n"
+    return json_text(stored)
 
 
 def read_key(path: Path) -> Key:

@@ -1,15 +1,12 @@
-"""Files that take their name only when they are whole, and JSON that others can read."""
+"""Files that take their name only when they are whole."""
 
 from __future__ import annotations
 
 import errno
-import json
-import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from model.errors import UmtError
 
@@ -88,16 +85,3 @@ def _prepare(path: Path, part: Path, error: type[UmtError]) -> None:
         part.open("wb").close()
     except OSError as refusal:
         raise cannot_write(path, refusal, error) from refusal
-
-
-def json_text(value: Mapping[str, Any]) -> str:
-    """As JSON, null for what is no number: JSON has no NaN, and other readers refuse it."""
-    return json.dumps(_finite(value), indent=1, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+from bridge.json_text import json_text
 from bridge.outputs import new_file
 from bridge.version import source_commit, umt_version
 from realtime.engine import Engine
@@ -61,7 +61,7 @@ class SessionLog:
             "course": self._rows,
         }
         with new_file(self._path) as part:
-            part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            part.write_text(json_text(facts), encoding="utf-8")
 
 
 def resident_mb() -> float | None:

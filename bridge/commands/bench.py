@@ -191,9 +191,9 @@ def _of_profiles(
 
 def _run(tasks: Sequence[Task], json_path: Path | None, plot_path: Path | None) -> None:
     """Measure one after the other, show a table, and write what was asked for."""
-    import json
 
     from bridge.console import say, show
+    from bridge.json_text import json_text
     from bridge.outputs import new_file, shown
 
     if json_path is not None and json_path == plot_path:
@@ -208,8 +208,7 @@ def _run(tasks: Sequence[Task], json_path: Path | None, plot_path: Path | None) 
                 show(table)
         say(f"medians of {rows[0].runs} runs")
         if json_part:
-            text = json.dumps([row.to_dict() for row in rows], indent=1) + "\n"
-            json_part.write_text(text, encoding="utf-8")
+            json_part.write_text(json_text([row.to_dict() for row in rows]), encoding="utf-8")
         if plot_part:
             from bridge.bench_plot import draw
 

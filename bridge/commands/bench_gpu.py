@@ -125,7 +125,8 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _write(path: Path, report: dict[str, Any]) -> None:
-    from bridge.outputs import json_text, new_file
+    from bridge.json_text import json_text
+    from bridge.outputs import new_file
 
     with new_file(path) as part:
         part.write_text(json_text(report), encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,6 +81,7 @@ def demo(
 
 
 def _write(out: Path, run: DemoRun, bundle: Bundle, backend: str, seed: int) -> None:
+    from bridge.json_text import json_text
     from bridge.outputs import new_file
     from bridge.plot import draw
     from bridge.report import as_json
@@ -90,8 +90,7 @@ def _write(out: Path, run: DemoRun, bundle: Bundle, backend: str, seed: int) -> 
     with new_sound(out / "demo.wav", run.rate, "PCM_16") as sound:
         sound.write(run.heard)
     with new_file(out / "latency.json") as part:
-        results = json.dumps(as_json(run, bundle, backend, seed), indent=1)
-        part.write_text(results + "\n", encoding="utf-8")
+        part.write_text(json_text(as_json(run, bundle, backend, seed)), encoding="utf-8")
     with new_file(out / "latency.png") as part:
         draw(run, part)
 

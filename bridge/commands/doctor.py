@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -43,6 +42,7 @@ def doctor(
     timed on one thread and on two.
     """
     from bridge.console import say, show
+    from bridge.json_text import json_text
     from bridge.outputs import new_file, shown
     from model.errors import UmtError
 
@@ -53,7 +53,7 @@ def doctor(
         failures = [finding.name for finding in findings if finding.verdict == "fail"]
         show(_table(findings))
         if part:
-            part.write_text(json.dumps(_facts(findings), indent=1) + "\n", encoding="utf-8")
+            part.write_text(json_text(_facts(findings)), encoding="utf-8")
     if json_path:
         say(f"written to {shown(json_path)}")
     if failures:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,6 +90,7 @@ def latency(
     from contextlib import ExitStack
 
     from bridge.console import say, show
+    from bridge.json_text import json_text
     from bridge.latency import as_played
     from bridge.loading import load_backend
     from bridge.outputs import new_file, shown
@@ -123,7 +123,7 @@ def latency(
             say(line)
         if json_path:
             facts = _facts(measured, times, statistics, *at)
-            parts[json_path].write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            parts[json_path].write_text(json_text(facts), encoding="utf-8")
         if csv_path:
             _write_csv(times, parts[csv_path])
         if plot_path:

@@ -173,7 +173,8 @@ def write_report(path: Path | None, report: Mapping[str, Any]) -> None:
     """Write a report as JSON, with the commit and the machine; nothing without a path."""
     from benchmarks.commit import current_commit
     from bridge.console import say
-    from bridge.outputs import json_text, new_file, shown
+    from bridge.json_text import json_text
+    from bridge.outputs import new_file, shown
     from realtime.machine import describe_machine
 
     if path is None:
