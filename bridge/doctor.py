@@ -54,6 +54,8 @@ _PRIORITY_REMEDY = (
 # Two float32 files at 48 kHz.
 _TAKE_GB_PER_HOUR = 2 * 4 * 48_000 * 3600 / 1e9
 _LEAST_HOURS = 2.0
+_NEEDED = ("sound", "OSC")
+"""Looks at what umt live does not play without."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,17 @@ class Finding:
 
 
 def looked(name: str, look: Callable[[], list[Finding]]) -> list[Finding]:
-    """What a look finds; a row that says so if it fails, as with a package that is broken."""
+    """What a look finds; a row that says so if it fails, as with a package that is broken.
+
+    Of what is needed to play, nothing is then known to be there.
+    """
     try:
         return look()
     except Exception as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         remedy = "install again what this names, or leave it out"
-        return [Finding(name, name, "warn", f"cannot be looked at: {what}", remedy)]
+        verdict: Verdict = "fail" if name in _NEEDED else "warn"
+        return [Finding(name, name, verdict, f"cannot be looked at: {what}", remedy)]
 
 
 def looks(osc_port: int) -> list[tuple[str, Callable[[], list[Finding]]]]:

@@ -314,6 +314,21 @@ def test_a_look_that_fails_is_a_row_of_its_own(
     assert "OSError:libtorch_cpu.so:cannotopen" in failed["GPU"][2]
 
 
+def test_sound_that_cannot_be_looked_at_is_not_said_to_play(
+    bundle_path: Path, brief: None, no_jack: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have_devices(monkeypatch)
+
+    def broken() -> list[ListedDevice]:
+        raise RuntimeError("Error querying device 0")
+
+    monkeypatch.setattr(bridge.doctor, "list_devices", broken)
+    said = run(bundle_path)
+    assert said.status == 1
+    assert said.complaint.endswith("would not play here as things are: sound")
+    assert "Errorqueryingdevice0" in "".join(row[2] for row in rows_of(said.out))
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", without("soxr", "mido"))
     findings = doctor.software()
