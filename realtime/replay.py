@@ -95,8 +95,6 @@ def replayed(bundle: Bundle, backend: Backend, session: Session, audio: Audio) -
     edges, fill = EdgeFader(session.rate), filling(session.late, session.rate, delay, read_past)
     at = 0
     for frame, missing in [*session.gaps, (len(played), 0)]:
-        if frame > len(played):
-            continue
         part, ready = played[at : frame + missing], frame - at
         fill.remember(part[:ready])
         if missing:

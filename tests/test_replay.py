@@ -133,11 +133,12 @@ def test_whatever_is_turned_and_whenever_can_be_played_again(
     np.testing.assert_array_equal(again.view(np.uint32), take.played.view(np.uint32))
 
 
+@pytest.mark.parametrize("late", LATE)
 def test_a_journal_that_goes_on_after_the_sound_is_played_as_far_as_that(
-    tiny_bundle: Bundle, backend: Backend, monkeypatch: pytest.MonkeyPatch
+    tiny_bundle: Bundle, backend: Backend, monkeypatch: pytest.MonkeyPatch, late: str
 ) -> None:
     """As a program leaves it that was killed between writing the one and the other."""
-    take = Take(tiny_bundle, backend, blocks=100, seed=3)
+    take = Take(tiny_bundle, backend, blocks=100, seed=3, late=late)
     with take.engine as engine:
         for block in range(100):
             if block % 20 == 10:
@@ -155,9 +156,14 @@ def test_a_journal_that_goes_on_after_the_sound_is_played_as_far_as_that(
     monkeypatch.setattr(Chain, "process", fed)
     session = Session.of(take.rows)
     assert max(frame for frame, _ in session.changes) > kept
-    session = replace(session, gaps=[*session.gaps, (80 * BLOCK, 10)])
-    again = replayed(tiny_bundle, backend, session, take.heard[:kept])
+    beyond = replace(session, gaps=[*session.gaps, (kept, 10), (80 * BLOCK, 10)])
+    again = replayed(tiny_bundle, backend, beyond, take.heard[:kept])
     np.testing.assert_array_equal(again.view(np.uint32), take.played[:kept].view(np.uint32))
+    before = [gap for gap in session.gaps if sum(gap) < kept - 200]
+    across = replace(session, gaps=[*before, (kept - 200, 500)])
+    again = replayed(tiny_bundle, backend, across, take.heard[:kept])
+    assert (again[: kept - 200] == take.played[: kept - 200]).all()
+    assert (again[kept - 200 :] != take.played[kept - 200 : kept]).any()
 
 
 def test_a_journal_that_does_not_begin_with_its_session_is_refused() -> None:
