@@ -75,7 +75,8 @@ def _is_about(part: Path, refusal: OSError) -> bool:
     """Whether it is a file in the making that was refused: a disk that is full names none."""
     if refusal.filename is None:
         return refusal.errno in _OF_DISKS
-    return os.fspath(refusal.filename) == os.fspath(part)
+    # A descriptor, for one, is a number.
+    return bool(refusal.filename == os.fspath(part))
 
 
 def _prepare(path: Path, part: Path, error: type[UmtError]) -> None:

@@ -55,6 +55,7 @@ def test_a_folder_that_goes_while_a_file_is_made_names_the_file(tmp_path: Path) 
     [
         BrokenPipeError(errno.EPIPE, "Broken pipe"),
         FileNotFoundError(errno.ENOENT, "No such file or directory", "another"),
+        OSError(errno.EBADF, "Bad file descriptor", 99),
     ],
 )
 def test_what_is_not_the_file_s_own_fault_is_not_taken_for_it(
