@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bridge.soundfiles import SoundReader
 from model.errors import AudioFileError
 from realtime.engine import Engine
-from realtime.priority import take_priority
+from realtime.priority import raise_to
 
 Audio = NDArray[np.float32]
 
@@ -91,7 +91,7 @@ class PacedPlayer:
     def _run(self) -> None:
         # As a sound server's thread has. Where it is refused, the engine asks for none either, and
         # the report says so.
-        take_priority(_PRIORITY)
+        raise_to(_PRIORITY)
         block_s = self.block / self.engine.rate
         for at in range(0, len(self.performance), self.block):
             part = slice(at, at + self.block)

@@ -46,7 +46,7 @@ def own_priority() -> ThreadPriority:
     return ThreadPriority(realtime, os.sched_getparam(0).sched_priority if realtime else 0)
 
 
-def take_priority(level: int) -> str:
+def raise_to(level: int) -> str:
     """Give the calling thread real-time priority of a level, 1 to 99.
 
     Returns why that was refused, in words; nothing if it was granted.
@@ -58,13 +58,6 @@ def take_priority(level: int) -> str:
     except OSError as error:
         return f"refused: {error.strerror}"
     return ""
-
-
-def give_back() -> None:
-    """Make an ordinary thread of the calling one, if it has real-time priority."""
-    if sys.platform == "linux" and own_priority().realtime:
-        with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
 
 
 def raise_below(callback: ThreadPriority, remedy: str = ALLOWED_BY) -> tuple[bool, str]:
@@ -87,7 +80,7 @@ def raise_below(callback: ThreadPriority, remedy: str = ALLOWED_BY) -> tuple[boo
             "none, as the audio callback has the least there is; give the sound server more, "
             "such as jackd -P 70"
         )
-    if refused := take_priority(level):
+    if refused := raise_to(level):
         return _without(f"{refused}; {ALLOWED_BY}")
     return True, f"SCHED_FIFO {level}, below the callback's {callback.level}"
 
@@ -101,8 +94,8 @@ def have_least(wanted: bool) -> str:
     if own_priority() == ThreadPriority(wanted, _LEAST if wanted else 0):
         return ""
     if wanted:
-        return take_priority(_LEAST)
-    give_back()
+        return raise_to(_LEAST)
+    _give_back()
     return ""
 
 
@@ -157,8 +150,15 @@ def put(thread_id: int, place: Place) -> None:
 
 def _without(why: str) -> tuple[bool, str]:
     """What ``raise_below`` returns where it gives no priority: nor is what there was kept."""
-    give_back()
+    _give_back()
     return False, why
+
+
+def _give_back() -> None:
+    """Make an ordinary thread of the calling one, if it has real-time priority."""
+    if sys.platform == "linux" and own_priority().realtime:
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
 
 
 def _own_policy() -> int:
