@@ -6,6 +6,7 @@ import atexit
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bridge.choosing import chosen, listed
 from model.errors import AudioDeviceError
 
 Kind = Literal["input", "output"]
@@ -112,12 +113,7 @@ def find_device(wanted: str | None, kind: Kind) -> Device:
         raise AudioDeviceError(f"there is no sound {kind} device here; umt demo needs none")
     if wanted is None:
         return _default(devices, kind)
-    found = _matching(devices, wanted)
-    if len(found) == 1:
-        return found[0]
-    listed = ", ".join(f"{device.index} {device.name!r}" for device in found or devices)
-    fault = f"{len(found)} {kind} devices match" if found else f"no {kind} device matches"
-    raise AudioDeviceError(f"{fault} {wanted!r}; choose one of {listed}")
+    return chosen(devices, wanted, f"{kind} device", AudioDeviceError)
 
 
 def find_again(before: Device, kind: Kind) -> Device:
@@ -151,10 +147,10 @@ def _devices(kind: Kind) -> list[Device]:
 def _default(devices: list[Device], kind: Kind) -> Device:
     index = _default_index(kind)
     if index is None:
-        listed = ", ".join(f"{device.index} {device.name!r}" for device in devices)
         option = "--in" if kind == "input" else "--out"
         raise AudioDeviceError(
-            f"the system names no default {kind} device; choose one with {option}: {listed}"
+            f"the system names no default {kind} device; choose one with {option}: "
+            f"{listed(devices)}"
         )
     return next(device for device in devices if device.index == index)
 
@@ -167,12 +163,3 @@ def _default_index(kind: Kind) -> int | None:
     except (sounddevice.PortAudioError, ValueError):
         return None
     return index
-
-
-def _matching(devices: list[Device], wanted: str) -> list[Device]:
-    if wanted.isdecimal():
-        return [device for device in devices if device.index == int(wanted)]
-    exact = [device for device in devices if device.name == wanted]
-    if exact:
-        return exact
-    return [device for device in devices if wanted.lower() in device.name.lower()]

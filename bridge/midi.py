@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bridge.choosing import chosen, listed
 from bridge.commands.extras import needs
 from bridge.console import note
 from bridge.courtesy import REST_S, Courtesy
@@ -99,14 +100,13 @@ def find_port(wanted: str | None) -> MidiPort:
     ports = list_ports()
     if not ports:
         raise MidiError("there is no MIDI input port here; connect a device and see umt devices")
-    found = _matching(ports, wanted)
-    if len(found) == 1:
-        return found[0]
-    listed = ", ".join(f"{port.index} {port.name!r}" for port in found or ports)
-    if wanted is None:
-        raise MidiError(f"there are {len(ports)} MIDI ports; choose one with --midi: {listed}")
-    fault = f"{len(found)} MIDI ports match" if found else "no MIDI port matches"
-    raise MidiError(f"{fault} {wanted!r}; choose one of {listed}")
+    if wanted is not None:
+        return chosen(ports, wanted, "MIDI port", MidiError)
+    if len(ports) > 1:
+        raise MidiError(
+            f"there are {len(ports)} MIDI ports; choose one with --midi: {listed(ports)}"
+        )
+    return ports[0]
 
 
 def midi_settings(port: str | None, map_path: Path | None) -> MidiSettings | None:
@@ -253,15 +253,6 @@ def _place(data: list[int]) -> tuple[int, ...]:
     """A channel's controller, whatever its value, or program; empty if a message is neither."""
     # Programs are kept apart: one that there is not must not take the place of one that there is.
     return tuple(data[:2]) if data and data[0] & 0xF0 in (_CONTROL_CHANGE, _PROGRAM_CHANGE) else ()
-
-
-def _matching(ports: list[MidiPort], wanted: str | None) -> list[MidiPort]:
-    if wanted is None:
-        return ports
-    if wanted.isdecimal():
-        return [port for port in ports if port.index == int(wanted)]
-    exact = [port for port in ports if port.name == wanted]
-    return exact or [port for port in ports if wanted.lower() in port.name.lower()]
 
 
 def _library() -> Any:
