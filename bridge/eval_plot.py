@@ -88,15 +88,23 @@ def _draw_maps(
 
 
 def draw_probe(scores: Sequence[ProbeScore], path: Path) -> None:
-    """A bar for each probe, and chance as a line."""
+    """Two bars for each probe, of the domain and of the harmony, and chance as lines."""
     pyplot = require_pyplot()
-    figure, axis = pyplot.subplots(figsize=(7, 1.2 + 0.5 * len(scores)), layout="constrained")
-    bars = axis.barh([score.name for score in scores], [score.accuracy for score in scores])
-    axis.bar_label(bars, [f"{score.accuracy:.0%}" for score in scores], padding=3)
-    axis.axvline(scores[0].chance, color="black", linestyle="--", label="chance")
-    axis.set_xlim(0.0, 1.1)
-    axis.set_xlabel("share of seconds whose domain was guessed right")
-    axis.invert_yaxis()
-    axis.legend()
+    figure, (left, right) = pyplot.subplots(
+        ncols=2, sharey=True, figsize=(10, 1.2 + 0.5 * len(scores)), layout="constrained"
+    )
+    names = [score.name for score in scores]
+    bars = left.barh(names, [score.accuracy for score in scores])
+    left.bar_label(bars, [f"{score.accuracy:.0%}" for score in scores], padding=3)
+    left.axvline(scores[0].chance, color="black", linestyle="--", label="chance")
+    left.set_xlabel("share of seconds whose domain was guessed right")
+    bars = right.barh(names, [score.harmony for score in scores], color="C1")
+    right.bar_label(bars, [f"{score.harmony:.2f}" for score in scores], padding=3)
+    right.axvline(scores[0].harmony_chance, color="black", linestyle="--", label="chance")
+    right.set_xlabel("correlation of guessed and sounding pitch classes")
+    for axis in (left, right):
+        axis.set_xlim(0.0, 1.1)
+        axis.legend()
+    left.invert_yaxis()
     figure.savefig(path, dpi=110, format="png")
     pyplot.close(figure)

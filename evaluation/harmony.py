@@ -1,11 +1,8 @@
-"""How much of the harmony do latents tell? A fresh network names the pitch classes that sound.
-
-What it finds, a decoder could play: where translations keep less than that, decoders are at fault.
-"""
+"""How much of the harmony do latents tell? A fresh network names the pitch classes that sound."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -18,15 +15,20 @@ from model.errors import DataError
 
 Samples = NDArray[np.float32]
 Frames = NDArray[np.float32]
+"""(hops, channels)."""
 
 WINDOW = 4096
-"""Samples that a chroma frame is taken from, around its moment."""
+"""Samples that a hop's spectrum is taken from, around its beginning."""
 CONTEXT_S = 0.3
-"""What the network hears around it."""
+"""What the network hears around a hop."""
 AUDIBLE_DB = -60.0
-"""Level of a moment, in dBFS, below which nobody is asked what sounds."""
-_BATCH, _STRETCH_S = 16, 2.0
-_MEL_BANDS, _MEL_WINDOW = 64, 1024
+"""Level of a hop, in dBFS, below which nobody is asked what sounds."""
+SHORTEST_S = 2.0
+"""Of a recording to learn from."""
+LOWEST, HIGHEST = 36, 107
+"""MIDI pitches of the bands of a network that hears the sound itself."""
+_BATCH = 16
+_BLOCK_S = 30.0
 
 
 def chroma(audio: Samples, hop_samples: int) -> Frames:
@@ -36,24 +38,45 @@ def chroma(audio: Samples, hop_samples: int) -> Frames:
     """
     import librosa
 
-    hops = len(audio) // hop_samples
-    classes = librosa.feature.chroma_stft(
-        y=audio, sr=SAMPLE_RATE, n_fft=WINDOW, hop_length=hop_samples, tuning=0.0
-    )
-    level = librosa.feature.rms(y=audio, frame_length=WINDOW, hop_length=hop_samples)[0]
-    classes[:, level < 10 ** (AUDIBLE_DB / 20)] = 0.0
-    return np.ascontiguousarray(classes.T[:hops], np.float32)
+    def of(sound: Samples) -> Frames:
+        classes = librosa.feature.chroma_stft(
+            y=sound, sr=SAMPLE_RATE, n_fft=WINDOW, hop_length=hop_samples, tuning=0.0, center=False
+        )
+        level = librosa.feature.rms(
+            y=sound, frame_length=WINDOW, hop_length=hop_samples, center=False
+        )[0]
+        classes[:, level < 10 ** (AUDIBLE_DB / 20)] = 0.0
+        return np.asarray(classes.T, np.float32)
+
+    return _by_blocks(of, audio, hop_samples)
 
 
 def spectra(audio: Samples, hop_samples: int) -> Frames:
-    """(hops, 64): what a network that hears the sound itself is given, in bels."""
+    """(hops, 72): energy of the semitones at each hop, in bels, around which chroma is told."""
     import librosa
 
+    pitches = librosa.hz_to_midi(librosa.fft_frequencies(sr=SAMPLE_RATE, n_fft=WINDOW)[1:])
+    bands = np.arange(LOWEST, HIGHEST + 1)
+    weights = np.maximum(0.0, 1.0 - np.abs(bands[:, None] - pitches))
+
+    def of(sound: Samples) -> Frames:
+        spectrum = librosa.stft(sound, n_fft=WINDOW, hop_length=hop_samples, center=False)[1:]
+        power = weights @ np.square(np.abs(spectrum))
+        return np.asarray(np.log10(power.T + 1e-6), np.float32)
+
+    return _by_blocks(of, audio, hop_samples)
+
+
+def _by_blocks(of: Callable[[Samples], Frames], audio: Samples, hop_samples: int) -> Frames:
+    """``of`` a window around the beginning of each whole hop, half a minute at a time."""
     hops = len(audio) // hop_samples
-    power = librosa.feature.melspectrogram(
-        y=audio, sr=SAMPLE_RATE, n_fft=_MEL_WINDOW, hop_length=hop_samples, n_mels=_MEL_BANDS
-    )
-    return np.ascontiguousarray(np.log10(power.T[:hops] + 1e-9), np.float32)
+    padded = np.pad(audio, WINDOW // 2)
+    block = round(_BLOCK_S * SAMPLE_RATE / hop_samples)
+    parts = [
+        of(padded[first * hop_samples : (min(first + block, hops) - 1) * hop_samples + WINDOW])
+        for first in range(0, hops, block)
+    ]
+    return np.ascontiguousarray(np.concatenate(parts)) if parts else np.zeros((0, 12), np.float32)
 
 
 class ChromaGuess(nn.Module):
@@ -66,9 +89,10 @@ class ChromaGuess(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.from_numpy(examples.mean(0)))
         self.register_buffer("scale", torch.from_numpy(examples.std(0) + 1e-6))
-        reach = max(1, round(CONTEXT_S / 2 * SAMPLE_RATE / hop_samples))
+        self.reach = max(1, round(CONTEXT_S / 2 * SAMPLE_RATE / hop_samples))
+        """Hops that it hears before and after the one it speaks of."""
         self.layers = nn.Sequential(
-            nn.Conv1d(examples.shape[1], width, 2 * reach + 1, padding=reach),
+            nn.Conv1d(examples.shape[1], width, 2 * self.reach + 1, padding=self.reach),
             nn.ReLU(),
             nn.Conv1d(width, 12, 1),
         )
@@ -90,14 +114,14 @@ def learn_chroma(
 
     Raises DataError if a domain has no recording of two seconds.
     """
-    frames = round(_STRETCH_S * SAMPLE_RATE / hop_samples)
+    length = round(SHORTEST_S * SAMPLE_RATE / hop_samples)
     pairs = {
-        name: [(a, b) for a, b in zip(heard[name], sounding[name], strict=True) if len(b) >= frames]
+        name: [pair for pair in _pairs(heard[name], sounding[name]) if len(pair[0]) >= length]
         for name in heard
     }
     for name, found in pairs.items():
         if not found:
-            raise DataError(f"domain {name} has no training recording of {_STRETCH_S:g} s")
+            raise DataError(f"domain {name} has no training recording of {SHORTEST_S:g} s")
     torch.manual_seed(seed)
     examples = np.concatenate([one for found in pairs.values() for one, _ in found])
     network = ChromaGuess(examples, hop_samples)
@@ -105,13 +129,9 @@ def learn_chroma(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
     rng = np.random.default_rng(seed)
     for _ in range(steps):
-        cuts = []
-        for domain in rng.choice(list(pairs), _BATCH):
-            one, other = pairs[domain][rng.integers(len(pairs[domain]))]
-            start = rng.integers(len(other) - frames + 1)
-            cuts.append((one[start : start + frames], other[start : start + frames]))
+        cuts = [_cut(rng, pairs[name], length) for name in rng.choice(list(pairs), _BATCH)]
         given, wanted = (torch.from_numpy(np.stack(part)) for part in zip(*cuts, strict=True))
-        loss = F.binary_cross_entropy_with_logits(network(given), wanted)
+        loss = _loss(network, given, wanted)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -119,37 +139,73 @@ def learn_chroma(
     return network.eval()
 
 
+def _cut(
+    rng: np.random.Generator, pairs: Sequence[tuple[Frames, Frames]], length: int
+) -> tuple[Frames, Frames]:
+    heard, sounding = pairs[int(rng.integers(len(pairs)))]
+    start = int(rng.integers(len(heard) - length + 1))
+    return heard[start : start + length], sounding[start : start + length]
+
+
+def _loss(network: ChromaGuess, heard: Tensor, sounding: Tensor) -> Tensor:
+    """Cross entropy of the hops that sound and have all of their surroundings in the cut."""
+    inner = slice(network.reach, heard.shape[1] - network.reach)
+    guess, truth = network(heard)[:, inner], sounding[:, inner]
+    sounds = truth.any(dim=-1, keepdim=True).expand_as(truth)
+    if not sounds.any():
+        return guess.sum() * 0.0
+    return F.binary_cross_entropy_with_logits(guess[sounds], truth[sounds])
+
+
 def agreement(
     network: ChromaGuess,
     heard: Mapping[str, Sequence[Frames]],
     sounding: Mapping[str, Sequence[Frames]],
 ) -> float:
-    """Correlation of guessed and sounding chroma, each hop about its mean, averaged over domains.
+    """Correlation of guessed and sounding pitch classes, averaged over the domains.
 
-    Raises DataError if nothing sounds in a domain.
+    Each hop's mean over the classes is taken away. Raises DataError if nothing sounds in a domain.
     """
-    shares = []
-    for name, pieces in heard.items():
+
+    def guessed(heard: Frames) -> Frames:
         with torch.no_grad():
-            guesses = [network(torch.from_numpy(one)[None])[0].sigmoid().numpy() for one in pieces]
-        shares.append(_correlation(name, guesses, sounding[name]))
-    return float(np.mean(shares))
+            guess = network(torch.from_numpy(heard)[None])[0].sigmoid()
+        return np.asarray(guess.numpy(), np.float32)
+
+    return float(
+        np.mean(
+            [
+                _correlation(name, [(guessed(one), b) for one, b in _pairs(pieces, sounding[name])])
+                for name, pieces in heard.items()
+            ]
+        )
+    )
 
 
 def chance(
     known: Mapping[str, Sequence[Frames]], sounding: Mapping[str, Sequence[Frames]]
 ) -> float:
-    """The agreement of a guess that is always the same: the mean chroma of ``known``."""
-    mean = np.concatenate([one for pieces in known.values() for one in pieces]).mean(0)
-    shares = [
-        _correlation(name, [np.broadcast_to(mean, one.shape) for one in pieces], pieces)
-        for name, pieces in sounding.items()
-    ]
-    return float(np.mean(shares))
+    """The agreement of who guesses, whatever sounds, the mean of the domain's training music.
+
+    known, sounding: chroma of training and test music. Raises DataError as ``agreement`` does.
+    """
+
+    def guesses(name: str) -> Iterable[tuple[Frames, Frames]]:
+        mean = np.concatenate(known[name]).mean(0)
+        return [(np.broadcast_to(mean, one.shape), one) for one in sounding[name]]
+
+    return float(np.mean([_correlation(name, guesses(name)) for name in sounding]))
 
 
-def _correlation(name: str, guesses: Sequence[Frames], sounding: Sequence[Frames]) -> float:
-    guess, truth = np.concatenate(list(guesses)), np.concatenate(list(sounding))
+def _pairs(heard: Sequence[Frames], sounding: Sequence[Frames]) -> list[tuple[Frames, Frames]]:
+    """Both of each piece, as long as the shorter: an encoder that looks ahead has not yet spoken of
+    the last hops."""
+    lengths = [min(len(a), len(b)) for a, b in zip(heard, sounding, strict=True)]
+    return [(a[:n], b[:n]) for a, b, n in zip(heard, sounding, lengths, strict=True)]
+
+
+def _correlation(name: str, pairs: Iterable[tuple[Frames, Frames]]) -> float:
+    guess, truth = (np.concatenate(part) for part in zip(*pairs, strict=True))
     sounds = truth.any(axis=1)
     if not sounds.any():
         raise DataError(f"nothing sounds in the test recordings of domain {name}; prepare others")

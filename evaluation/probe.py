@@ -38,7 +38,7 @@ class ProbeScore:
     harmony: float
     """Correlation of the pitch classes that a second probe finds with those that sound."""
     harmony_chance: float
-    """The same for a guess that is always the same."""
+    """The same for a guess that is always the same in a domain."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,16 @@ class Music:
     """What the probes learn from, or are tried on, by domain."""
 
     audio: Mapping[str, Sequence[Samples]]
-    chroma: Mapping[str, Sequence[Samples]]
+    """(time,) float32 at 16 kHz each."""
+    hop_samples: int
+    chroma: Mapping[str, Sequence[harmony.Frames]]
+    """(hops, 12) each (``harmony.chroma``)."""
 
     @classmethod
     def of(cls, audio: Mapping[str, Sequence[Samples]], hop_samples: int) -> Music:
-        """Recordings (time,) float32 at 16 kHz, and the pitch classes at each hop of them."""
-        return cls(audio, _each(partial(harmony.chroma, hop_samples=hop_samples), audio))
+        """Recordings by domain, and the pitch classes at each hop of them."""
+        chroma = partial(harmony.chroma, hop_samples=hop_samples)
+        return cls(audio, hop_samples, _each(chroma, audio))
 
 
 def encoded(encoder: Encoder, pieces: Sequence[Samples]) -> list[Latents]:
@@ -76,16 +80,17 @@ def probe(
     encoder: Encoder,
     train: Music,
     test: Music,
-    hop_samples: int,
     seed: int,
     steps: int,
     progress: Callable[[], None] = lambda: None,
 ) -> ProbeScore:
     """Train both probes on the latents of ``train``, and try them on those of ``test``.
 
-    progress: told of each domain encoded, train and test alike. Raises DataError if a domain has
-    no training recording of two seconds, or no test recording of one.
+    train, test: with the encoder's hops. progress: told of each domain encoded, train and test
+    alike. Raises DataError if a domain has no training recording of two seconds, no test recording
+    of one, or nothing that sounds.
     """
+    harmony_chance = harmony.chance(train.chroma, test.chroma)
 
     def heard(pieces: Sequence[Samples]) -> list[Latents]:
         latents = encoded(encoder, pieces)
@@ -94,24 +99,26 @@ def probe(
 
     known = {domain: heard(pieces) for domain, pieces in train.audio.items()}
     unknown = {domain: heard(pieces) for domain, pieces in test.audio.items()}
-    frames = round(STRETCH_S * SAMPLE_RATE / hop_samples)
+    frames = round(STRETCH_S * SAMPLE_RATE / train.hop_samples)
+    guess = harmony.learn_chroma(known, train.chroma, train.hop_samples, seed, steps)
     judge = learn_latents(known, frames, seed, steps)
-    guess = harmony.learn_chroma(known, train.chroma, hop_samples, seed, steps)
     return ProbeScore(
         name,
         *tried(judge, unknown, frames),
         chance=1 / len(known),
         harmony=harmony.agreement(guess, unknown, test.chroma),
-        harmony_chance=harmony.chance(train.chroma, test.chroma),
+        harmony_chance=harmony_chance,
     )
 
 
-def sound_ceiling(train: Music, test: Music, hop_samples: int, seed: int, steps: int) -> ProbeScore:
+def sound_ceiling(train: Music, test: Music, seed: int, steps: int) -> ProbeScore:
     """The same for networks that hear the sound itself, as 8-bit mu-law."""
-    judge = learn_sounds(train.audio, seed, steps, stretch_s=STRETCH_S)
     known, unknown = (_each(_as_mulaw, part.audio) for part in (train, test))
-    spectra = partial(harmony.spectra, hop_samples=hop_samples)
-    guess = harmony.learn_chroma(_each(spectra, known), train.chroma, hop_samples, seed, steps)
+    spectra = partial(harmony.spectra, hop_samples=train.hop_samples)
+    guess = harmony.learn_chroma(
+        _each(spectra, known), train.chroma, train.hop_samples, seed, steps
+    )
+    judge = learn_sounds(train.audio, seed, steps, stretch_s=STRETCH_S)
     return ProbeScore(
         "sound",
         *tried(judge, unknown, round(STRETCH_S * SAMPLE_RATE)),

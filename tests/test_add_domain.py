@@ -26,7 +26,7 @@ from tests.synthetic import tones
 from training import run
 from training.addition import losses, origins, resumed, take_in
 from training.batches import Batch
-from training.checkpoint import load_checkpoint
+from training.checkpoint import VERSION, load_checkpoint, save_checkpoint
 from training.progress import Step
 from training.settings import TrainSettings
 from training.trainer import StepReport, Trainer
@@ -321,6 +321,10 @@ def test_another_run_in_the_folder_is_not_gone_on_with(
     other = origins(random_bundle("tiny", ("a", "b"), seed=2))
     with pytest.raises(TrainingError, match="another folder with --work"):
         resumed(run, asked(), None, other)
+    saved, state = load_checkpoint(run)
+    save_checkpoint(run, saved, state | {"version": VERSION - 1})
+    with pytest.raises(TrainingError, match="earlier version .* another run with --work"):
+        resumed(run, asked(), None, starts)
 
 
 def ignore(step: Step) -> None:
@@ -330,12 +334,14 @@ def ignore(step: Step) -> None:
 def test_the_new_decoder_is_taught_as_the_others_were(
     places: Path, tmp_path: Path, bundle: Path
 ) -> None:
-    taught = {"teacher_noise": 2, "teacher_silence": 0.75, "microphone_share": 0.25, "steps": 9}
+    shares = {"microphone_share": 0.25, "teacher_off_level": 0.125, "teacher_remnants": 0.375}
+    taught = shares | {"teacher_noise": 2, "teacher_silence": 0.75, "steps": 9}
     save_bundle(replace(load_bundle(bundle), about={"training": taught}), bundle)
     options = ("--steps", "1", "--teacher-silence", "0.5")
     assert add(places, bundle, tmp_path / "run", *options).status == 0
     settings, _ = load_checkpoint(tmp_path / "run")
-    assert (settings.teacher_noise, settings.microphone_share) == (2.0, 0.25)
+    assert settings.teacher_noise == 2.0
+    assert {name: getattr(settings, name) for name in shares} == shares
     assert (settings.teacher_silence, settings.steps) == (0.5, 1)
 
 

@@ -13,7 +13,7 @@ pytest.importorskip("librosa")
 torch = pytest.importorskip("torch")
 
 from evaluation.classifier import Judge, learn_latents, learn_sounds  # noqa: E402
-from evaluation.probe import Music, encoded, excerpts, probe, sound_ceiling, tried  # noqa: E402
+from evaluation.probe import Music, encoded, excerpts, probe, tried  # noqa: E402
 from evaluation.recognition import Guesses, recognise  # noqa: E402
 from evaluation.translation import Segment  # noqa: E402
 from model.bundle import Bundle, random_bundle, save_bundle  # noqa: E402
@@ -98,13 +98,10 @@ def test_the_probe_of_an_encoder_tells_apart_what_it_lets_through() -> None:
     test = {"pure": [tone(2, 1)], "rich": [tone(3, 8)]}
     hop = bundle.config.hop_samples
     known, unknown = Music.of(train, hop), Music.of(test, hop)
-    score = probe("latents", encoder, known, unknown, hop, seed=0, steps=60)
+    score = probe("latents", encoder, known, unknown, seed=0, steps=60)
     assert (score.stretches, score.chance) == (10, 0.5)
     assert score.accuracy >= 0.9
-    ceiling = sound_ceiling(known, unknown, hop, seed=0, steps=60)
     assert score.harmony_chance < score.harmony - 0.1
-    assert score.harmony < ceiling.harmony - 0.05
-    assert ceiling.harmony_chance == score.harmony_chance
     (latents,) = encoded(encoder, [tone(0, 1, 1.0)])
     assert latents.shape == (SAMPLE_RATE // 80, 8)
 

@@ -53,7 +53,9 @@ def assert_same_state(one: Path, other: Path) -> None:
 
 
 def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
-    planned = settings(shared_steps=3, content_weight=0.5)
+    # Over the encoder's end, too, and with all that a past may have.
+    wrong = {"teacher_noise": 3.0, "teacher_off_level": 0.5, "teacher_remnants": 0.5}
+    planned = settings(shared_steps=3, encoder_steps=6, content_weight=0.5, **wrong)
     train(tmp_path / "whole", planned, recordings(), QUIET)
 
     class Stop(Exception):
@@ -286,7 +288,7 @@ def test_an_earlier_versions_run_lends_its_weights_but_is_not_resumed(tmp_path: 
     train(tmp_path, settings(), recordings(), RunLimits(minutes=1e-9))
     path = tmp_path / "checkpoint.pt"
     state = torch.load(path, weights_only=True)
-    former = state["settings"] | {"teacher_gain": 3.0}
+    former = state["settings"] | {"teacher_gain": 3.0, "teacher_swell": 6.0}
     torch.save(state | {"version": VERSION - 1, "settings": former}, path)
     with pytest.raises(TrainingError, match="earlier version .* --start-from"):
         train(tmp_path, None, recordings())

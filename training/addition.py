@@ -16,14 +16,14 @@ from model.bundle import Bundle, Domain
 from model.config import SAMPLE_RATE
 from model.errors import DataError, TrainingError
 from training.batches import Batches
-from training.checkpoint import load_checkpoint
+from training.checkpoint import VERSION, load_checkpoint
 from training.export import begin_with
 from training.jobs import recording_jobs
 from training.manifest import SPLITS
 from training.progress import Report, Step
 from training.render import Samples
 from training.run import HELD_OUT_ROWS, Recordings, differences
-from training.settings import TrainSettings
+from training.settings import TEACHING, TrainSettings
 from training.trainer import Trainer
 
 SHORTEST_S = 10.0
@@ -71,14 +71,7 @@ def teaching_of(bundle: Bundle) -> dict[str, float]:
     told = bundle.about.get("training")
     if not isinstance(told, dict):
         return {}
-    names = (
-        "microphone_share",
-        "teacher_noise",
-        "teacher_off_level",
-        "teacher_remnants",
-        "teacher_silence",
-    )
-    return {name: float(told[name]) for name in names if isinstance(told.get(name), int | float)}
+    return {name: float(told[name]) for name in TEACHING if isinstance(told.get(name), int | float)}
 
 
 def lent(bundle: Bundle, source: str, domain: Domain) -> Bundle:
@@ -126,6 +119,11 @@ def resumed(
     begun with. Raises TrainingError if that run is not the one asked for.
     """
     saved, state = load_checkpoint(folder)
+    if state["version"] != VERSION:
+        raise TrainingError(
+            f"{folder} was trained by an earlier version and cannot be resumed; begin another run "
+            "with --work"
+        )
     remedy = "give the arguments it was begun with, or another folder with --work"
     sources = [name for name, text in starts.items() if text == saved.started_from]
     if saved.domains != asked.domains or not sources:

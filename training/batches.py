@@ -1,7 +1,8 @@
 """Which audio a step trains on. A batch is determined by the seed and the step alone.
 
 So a resumed run sees what an unbroken one would have, and several processes each cut their own
-rows of one batch without talking to each other.
+rows of one batch without talking to each other. Who draws another random number here, or in another
+order, raises ``training.checkpoint.VERSION``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ GAIN_DB = (-9.0, 3.0)
 OFF_LEVEL_DB = (2.0, 6.0)
 """Range of how far, up or down, the level of a past is off that is off at all."""
 REMNANTS_DB = (-15.0, 0.0)
-"""Range of the level of other music in a past that has any."""
+"""Range of the gain of other music in a past that has any; it has a ``GAIN_DB`` of its own, too."""
 
 _HELD_OUT_STREAM = 2**32
 
@@ -95,19 +96,19 @@ class Batches:
     def at(self, step: int) -> Batch:
         """This process's rows of a step's batch, the input augmented (paper, 3.2).
 
-        A pitch that is off teaches the encoder. A decoder that learns alone would only learn not to
-        trust what it is told of the pitch, so then it is left as it is.
+        That goes on while the encoder learns. Decoders that learn alone are told the true pitch:
+        they would only learn to distrust it.
         A share of the inputs passes a made-up microphone as well, and the past that the decoder is
-        shown may be rough, off in level, not all of it what is played, or silent at first. The
-        paper has none of these.
+        shown may be rough, off in level, mixed with other music, or silent at first. The paper has
+        none of these.
         """
         segments = self.train[self.settings.domain_of(step)]
         heard, said, past = [], [], []
         for row in self.rows:
             rng = np.random.default_rng([self.settings.seed, step, row])
             clean = segments.cut(rng)
-            is_heard_anew = not self.settings.is_encoder_frozen(step)
-            heard.append(modulate_pitch(clean, rng) if is_heard_anew else clean)
+            encoder_learns = not self.settings.is_encoder_frozen(step)
+            heard.append(modulate_pitch(clean, rng) if encoder_learns else clean)
             if rng.random() < self.settings.microphone_share:
                 heard[-1] = through_microphone(heard[-1], rng)
             said.append(clean)
@@ -119,9 +120,9 @@ class Batches:
     ) -> NDArray[np.int64]:
         """What a decoder that makes mistakes might have said.
 
-        The same but rougher; seldom, that far too loud or too soft, or with notes in it that nobody
-        plays; or nothing. Were it off by a little, or often, nobody could know the next sample, and
-        decoders would learn to doubt; so they learn to mend what plainly is not what they are told.
+        The same but rougher; in a share of segments too loud or too soft, or with other music mixed
+        in; or silence. Small or frequent errors would make the next sample unknowable and teach
+        doubt; large and rare ones can be recognised and mended.
         """
         if rng.random() < self.settings.teacher_remnants:
             gain = 10 ** (rng.uniform(*REMNANTS_DB) / 20)

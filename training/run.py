@@ -26,7 +26,7 @@ from training.guard import Guard
 from training.journal import Journal
 from training.parallel import World
 from training.preview import write_previews
-from training.settings import TrainSettings
+from training.settings import TEACHING, TrainSettings
 from training.stopping import stop_on_signals
 from training.trainer import StepReport, Trainer
 
@@ -238,11 +238,7 @@ class _Run:
                 "encoder_steps": settings.encoder_steps,
                 "confusion_weight": settings.confusion_weight,
                 "content_weight": settings.content_weight,
-                "microphone_share": settings.microphone_share,
-                "teacher_noise": settings.teacher_noise,
-                "teacher_off_level": settings.teacher_off_level,
-                "teacher_remnants": settings.teacher_remnants,
-                "teacher_silence": settings.teacher_silence,
+                **{name: getattr(settings, name) for name in TEACHING},
                 "started_from": settings.started_from,
                 "fresh_decoders": settings.fresh_decoders,
                 "given_encoder": settings.given_encoder,

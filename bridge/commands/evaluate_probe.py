@@ -100,12 +100,19 @@ def _scores(
     # The control may have other hops than the bundle.
     hops = {one.config.hop_samples for one in bundles.values()}
     music = {hop: (Music.of(train, hop), Music.of(test, hop)) for hop in sorted(hops)}
-    scores = []
-    for name, one in bundles.items():
-        hop = one.config.hop_samples
-        encoder = load_backend(backend, one).encoder
-        scores.append(probe(name, encoder, *music[hop], hop, seed, steps, tick))
-    scores.append(sound_ceiling(*music[hop], hop, seed, steps))
+    scores = [
+        probe(
+            name,
+            load_backend(backend, one).encoder,
+            *music[one.config.hop_samples],
+            seed,
+            steps,
+            tick,
+        )
+        for name, one in bundles.items()
+    ]
+    own = bundles["latents"].config.hop_samples
+    scores.append(sound_ceiling(*music[own], seed, steps))
     tick()
     return scores
 
@@ -113,9 +120,9 @@ def _scores(
 def _table(scores: Sequence[ProbeScore]) -> Any:
     from rich.table import Table
 
-    table = Table(title="Told from latents: the domain, from one second, and the harmony")
-    table.add_column("of")
-    for column in ("domain", "chance", "seconds tried", "harmony", "chance"):
+    table = Table(title="What can be told: the domain, from one second, and the harmony")
+    table.add_column("from")
+    for column in ("domain", "chance", "seconds tried", "harmony", "harmony's chance"):
         table.add_column(column, justify="right")
     for score in scores:
         table.add_row(

@@ -64,7 +64,7 @@ SegmentsOption = Annotated[
     ),
 ]
 StepsOption = Annotated[
-    int, typer.Option("--steps", metavar="N", min=1, help="Training steps of the judge.")
+    int, typer.Option("--steps", metavar="N", min=1, help="Training steps of each judge.")
 ]
 JUDGE_STEPS = 600
 WorkersOption = Annotated[
@@ -94,7 +94,7 @@ BatchOption = Annotated[
 SegmentHopsOption = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Hops in a segment.  [default: 40]")
 ]
-_AS_TAUGHT = "[default: 0; of a domain that is added, as its bundle was taught]"
+_AS_TAUGHT = "[default: 0; for add-domain, the bundle's]"
 MicrophoneShareOption = Annotated[
     float | None,
     typer.Option(
@@ -118,7 +118,7 @@ TeacherOffLevelOption = Annotated[
         metavar="X",
         min=0,
         max=1,
-        help=f"Share of segments whose past is far too loud or too soft.  {_AS_TAUGHT}",
+        help=f"Share of segments whose past is 2 to 6 dB too loud or too soft.  {_AS_TAUGHT}",
     ),
 ]
 TeacherRemnantsOption = Annotated[
@@ -127,7 +127,7 @@ TeacherRemnantsOption = Annotated[
         metavar="X",
         min=0,
         max=1,
-        help=f"Share of segments whose past has other music in it.  {_AS_TAUGHT}",
+        help=f"Share of segments whose past has other music of the domain mixed in.  {_AS_TAUGHT}",
     ),
 ]
 TeacherSilenceOption = Annotated[

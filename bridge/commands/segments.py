@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,14 @@ if TYPE_CHECKING:
     from evaluation.translation import Segment
     from model.bundle import Bundle
     from training.corpus import Corpus
+    from training.jobs import Library
     from training.manifest import FileRow
     from training.progress import Step
     from training.takes import Players
+
+
+MOST_AT_ONCE = 8
+"""Segments that are rendered at once: each has a SoundFont in memory."""
 
 
 def targets_of(network: Bundle, to: str | None) -> tuple[str, ...]:
@@ -52,31 +58,30 @@ def segments_of(
     from evaluation.translation import SEGMENT_S, Segment, starts_of
     from model.config import SAMPLE_RATE
     from training.catalogue import RECIPES
-    from training.ideal import is_rendered, played_by, players_of
+    from training.ideal import is_rendered, players_of
     from training.prepare import fetch_library
 
     known = [name for name in names if with_ideals and name in RECIPES]
     library = fetch_library([RECIPES[name] for name in known], data_dir, _quiet) if known else None
-    length = round(SEGMENT_S * SAMPLE_RATE)
-    chosen = [
-        (name, index, start)
-        for number, name in enumerate(names)
-        for index, start in starts_of(
-            corpus.audio(name, "test"), count, np.random.default_rng([seed, number])
-        )
-    ]
 
-    def cut(one: tuple[str, int, int]) -> Segment:
-        name, index, start = one
+    def segment(name: str, index: int, start: int) -> Segment:
         row, audio = corpus.rows(name, "test")[index], corpus.audio(name, "test")[index]
         ideals = {}
         if library is not None and is_rendered(row):
-            for target in set(known) - {name}:
-                ideal = played_by(row, library, players_of(target))
-                ideals[target] = _exactly(ideal[start : start + length], length)
-        return Segment(name, audio[start : start + length], ideals)
+            others = set(known) - {name}
+            ideals = {to: _rendered(row, library, start, players_of(to)) for to in others}
+        return Segment(name, audio[start : start + round(SEGMENT_S * SAMPLE_RATE)], ideals)
 
-    return _side_by_side(cut, chosen, tick)
+    return _side_by_side(
+        [
+            partial(segment, name, index, start)
+            for number, name in enumerate(names)
+            for index, start in starts_of(
+                corpus.audio(name, "test"), count, np.random.default_rng([seed, number])
+            )
+        ],
+        tick,
+    )
 
 
 def unseen_segments(
@@ -94,11 +99,10 @@ def unseen_segments(
     """
     import numpy as np
 
-    from evaluation.translation import SEGMENT_S, Segment, starts_of
-    from model.config import SAMPLE_RATE
+    from evaluation.translation import Segment, starts_of
     from model.errors import DataError
     from training.catalogue import RECIPES
-    from training.ideal import is_rendered, played_by, players_of
+    from training.ideal import is_rendered, players_of
     from training.prepare import fetch_library
     from training.unseen import unseen_players
 
@@ -106,8 +110,12 @@ def unseen_segments(
     if not known:
         raise DataError("no test recording comes from a score; unseen instruments need one to play")
     library = fetch_library([RECIPES[name] for name in known], data_dir, _quiet)
-    length = round(SEGMENT_S * SAMPLE_RATE)
-    chosen = []
+
+    def segment(instrument: str, strangers: Players, row: FileRow, start: int) -> Segment:
+        played = partial(_rendered, row, library, start, strangers)
+        return Segment(instrument, played(), {to: played(players_of(to)) for to in known})
+
+    jobs = []
     for number, (instrument, strangers) in enumerate(unseen_players(data_dir / "packages").items()):
         rng = np.random.default_rng([seed, 1, number])
         for place in range(count):
@@ -117,43 +125,43 @@ def unseen_segments(
             scored = [i for i, row in enumerate(rows) if is_rendered(row)]
             index = int(rng.permutation(scored)[0])
             ((_, start),) = starts_of([audio[index]], 1, rng)
-            chosen.append((instrument, strangers, rows[index], start))
-
-    def cut(one: tuple[str, Players, FileRow, int]) -> Segment:
-        instrument, strangers, row, start = one
-        heard, *ideals = (
-            _exactly(played_by(row, library, *players)[start:][:length], length)
-            for players in [(strangers,), *((strangers, players_of(to)) for to in known)]
-        )
-        return Segment(instrument, heard, dict(zip(known, ideals, strict=True)))
-
-    return _side_by_side(cut, chosen, tick)
+            jobs.append(partial(segment, instrument, strangers, rows[index], start))
+    return _side_by_side(jobs, tick)
 
 
-def _side_by_side(
-    cut: Callable[[Any], Segment], chosen: Sequence[Any], tick: Callable[[], None]
-) -> list[Segment]:
-    """What ``cut`` makes of each, in their order, as many at once as there are cores.
+def _rendered(row: FileRow, library: Library, start: int, *players: Players) -> Any:
+    """The segment of a test recording that begins at ``start``, played by others."""
+    import numpy as np
 
-    Rendering is the synthesiser's work, a process of its own: threads are enough.
+    from evaluation.translation import SEGMENT_S
+    from model.config import SAMPLE_RATE
+    from training.ideal import played_by
+
+    length = round(SEGMENT_S * SAMPLE_RATE)
+    audio = played_by(row, library, *players)[start : start + length]
+    return np.pad(audio, (0, length - len(audio)))
+
+
+def _side_by_side(jobs: Sequence[Callable[[], Segment]], tick: Callable[[], None]) -> list[Segment]:
+    """What the jobs make, in their order, several at once.
+
+    Most of the time is the synthesiser's, a process of its own; so threads are enough.
     """
     from concurrent.futures import ThreadPoolExecutor
 
     from realtime.machine import available_cores
 
-    segments = []
-    with ThreadPoolExecutor(available_cores()) as pool:
-        for segment in pool.map(cut, chosen):
-            segments.append(segment)
-            tick()
-    return segments
-
-
-def _exactly(audio: Any, length: int) -> Any:
-    """The audio, with silence after it where it is too short."""
-    import numpy as np
-
-    return np.pad(audio, (0, length - len(audio)))
+    with ThreadPoolExecutor(min(available_cores(), MOST_AT_ONCE)) as pool:
+        given = [pool.submit(job) for job in jobs]
+        try:
+            segments = []
+            for one in given:
+                segments.append(one.result())
+                tick()
+            return segments
+        finally:
+            for one in given:
+                one.cancel()
 
 
 def _quiet(_: Step) -> None:
