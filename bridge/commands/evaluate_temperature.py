@@ -16,7 +16,6 @@ from bridge.commands.options import (
     DataDirOption,
     JsonOption,
     SeedOption,
-    SegmentsOption,
 )
 from bridge.commands.segments import behind_a_bar, require_places, write_report
 
@@ -29,7 +28,10 @@ EPILOG = "Example: umt eval temperature --bundle runs/mine/bundle --save"
 def temperature(
     data_dir: DataDirOption = Path("data"),
     bundle: BundleOption = None,
-    segments: SegmentsOption = 6,
+    segments: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, help="Segments of 5 s from each domain's training music."),
+    ] = 6,
     save: Annotated[
         bool, typer.Option("--save", help="Make the best ones those of the bundle's domains.")
     ] = False,
