@@ -35,17 +35,17 @@ class TrainSettings:
     """Share of the steps, at the end, over which the learning rate falls to zero."""
     confusion_weight: float = 1.0
     """Lambda of loss (1)."""
-    content_weight: float = 0.0
+    content_weight: float = 0.5
     """Weight of the semitone guess, a teacher that the paper does not have (training.content)."""
-    microphone_share: float = 0.0
+    microphone_share: float = 0.3
     """Share of segments whose input passes a made-up microphone (training.microphone)."""
-    teacher_noise: float = 0.0
+    teacher_noise: float = 3.0
     """Largest standard deviation, in mu-law codes, of the noise on the past a decoder is shown."""
-    teacher_off_level: float = 0.0
+    teacher_off_level: float = 0.1
     """Share of segments whose past is much louder or softer than what is to be said."""
-    teacher_remnants: float = 0.0
+    teacher_remnants: float = 0.2
     """Share of segments whose past has remnants of other music in it."""
-    teacher_silence: float = 0.0
+    teacher_silence: float = 0.15
     """Share of segments whose past begins with silence, up to a receptive field of it."""
     started_from: str = ""
     """What the first weights learned from, if they were another run's or a bundle's."""

@@ -94,14 +94,19 @@ BatchOption = Annotated[
 SegmentHopsOption = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Hops in a segment.  [default: 40]")
 ]
-_AS_TAUGHT = "[default: 0; for add-domain, the bundle's]"
+
+
+def _teaching(text: str, default: float) -> str:
+    return f"{text}  [default: {default:g}; for add-domain, the bundle's]"
+
+
 MicrophoneShareOption = Annotated[
     float | None,
     typer.Option(
         metavar="X",
         min=0,
         max=1,
-        help=f"Share of inputs heard through a made-up microphone.  {_AS_TAUGHT}",
+        help=_teaching("Share of inputs heard through a made-up microphone.", 0.3),
     ),
 ]
 TeacherNoiseOption = Annotated[
@@ -109,7 +114,7 @@ TeacherNoiseOption = Annotated[
     typer.Option(
         metavar="CODES",
         min=0,
-        help=f"Up to so much noise on the decoder's past, in mu-law codes.  {_AS_TAUGHT}",
+        help=_teaching("Up to so much noise on the decoder's past, in mu-law codes.", 3),
     ),
 ]
 TeacherOffLevelOption = Annotated[
@@ -118,7 +123,7 @@ TeacherOffLevelOption = Annotated[
         metavar="X",
         min=0,
         max=1,
-        help=f"Share of segments whose past is 2 to 6 dB too loud or too soft.  {_AS_TAUGHT}",
+        help=_teaching("Share of segments whose past is 2 to 6 dB too loud or too soft.", 0.1),
     ),
 ]
 TeacherRemnantsOption = Annotated[
@@ -127,7 +132,7 @@ TeacherRemnantsOption = Annotated[
         metavar="X",
         min=0,
         max=1,
-        help=f"Share of segments whose past has other music of the domain mixed in.  {_AS_TAUGHT}",
+        help=_teaching("Share of segments whose past has other music of the domain mixed in.", 0.2),
     ),
 ]
 TeacherSilenceOption = Annotated[
@@ -136,7 +141,7 @@ TeacherSilenceOption = Annotated[
         metavar="X",
         min=0,
         max=1,
-        help=f"Share of segments whose past begins with silence.  {_AS_TAUGHT}",
+        help=_teaching("Share of segments whose past begins with silence.", 0.15),
     ),
 ]
 SaveMinutesOption = Annotated[float, typer.Option(metavar="M", min=0, help="Between checkpoints.")]

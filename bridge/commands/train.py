@@ -99,7 +99,7 @@ def train(
     ] = None,
     content_weight: Annotated[
         float | None,
-        typer.Option(metavar="X", min=0, help="Of the extra semitone loss.  [default: 0]"),
+        typer.Option(metavar="X", min=0, help="Of the extra semitone loss.  [default: 0.5]"),
     ] = None,
     microphone_share: MicrophoneShareOption = None,
     teacher_noise: TeacherNoiseOption = None,
