@@ -13,6 +13,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+
+# Its functions' default arguments are the group that there is when it is imported, which torch does
+# at the first optimiser: imported now, they hold none, and leaving ends the group's threads.
+import torch.distributed.nn.functional
 from torch import Tensor, nn
 
 
@@ -77,8 +81,9 @@ def joined_world(threads: int | None = None) -> Iterator[World]:
     dist.init_process_group("gloo")
     try:
         yield World(dist.get_rank(), size)
-        # All leave together. A gloo thread frees a sum's tensors a moment after the sum is known,
-        # and must not find the interpreter gone.
+        # All leave together.
         dist.barrier()
     finally:
+        # Ends gloo's threads: one frees a sum's tensors a moment after the sum is known, and must
+        # not find the interpreter gone.
         dist.destroy_process_group()
