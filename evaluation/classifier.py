@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from evaluation.fitting import Standardised, fit
 from model import mulaw
 from model.config import SAMPLE_RATE
 from model.errors import DataError
@@ -110,7 +111,7 @@ def learn_sounds(
         if rng.random() < 0.5:
             loudness = np.sqrt(np.square(sound).mean()) * 10 ** (-rng.uniform(*HISS_DB) / 20)
             sound = sound + loudness * rng.standard_normal(length, np.float32)
-        return mulaw.decode(mulaw.encode(np.clip(sound, -1.0, 1.0)))
+        return mulaw.as_heard(np.clip(sound, -1.0, 1.0))
 
     _require(recordings, length, f"recording of {stretch_s:g} s")
     torch.manual_seed(seed)
@@ -140,18 +141,14 @@ def learn_latents(
 
 
 class _Probe(nn.Module):
-    mean: Tensor
-    scale: Tensor
-
     def __init__(self, examples: Latents, domains: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.from_numpy(examples.mean(0)))
-        self.register_buffer("scale", torch.from_numpy(examples.std(0) + 1e-6))
+        self.standardised = Standardised(examples)
         self.confusion = Confusion(examples.shape[1], domains)
 
     def forward(self, latents: Tensor) -> Tensor:
         """(batch, frames, channels) to (batch, domains) logits."""
-        guess: Tensor = self.confusion((latents - self.mean) / self.scale)
+        guess: Tensor = self.confusion(self.standardised(latents))
         return guess
 
 
@@ -164,19 +161,15 @@ def _learn(
     progress: Progress,
 ) -> Judge:
     domains = tuple(examples)
-    optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
     rng = np.random.default_rng(seed)
-    for step in range(steps):
+
+    def loss_of_batch() -> Tensor:
         answers = rng.integers(len(domains), size=BATCH)
         batch = np.stack([crop(rng, examples[domains[answer]]) for answer in answers])
-        loss = F.cross_entropy(network(torch.from_numpy(batch)), torch.from_numpy(answers))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        progress(step + 1)
-    return Judge(domains, network.eval())
+        return F.cross_entropy(network(torch.from_numpy(batch)), torch.from_numpy(answers))
+
+    fit(network, steps, loss_of_batch, progress)
+    return Judge(domains, network)
 
 
 def _cut(

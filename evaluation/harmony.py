@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from evaluation.fitting import Standardised, fit
 from model.config import SAMPLE_RATE
 from model.errors import DataError
 
@@ -38,7 +39,7 @@ def chroma(audio: Samples, hop_samples: int) -> Frames:
     """
     import librosa
 
-    def of(sound: Samples) -> Frames:
+    def of(sound: NDArray[np.float64]) -> Frames:
         classes = librosa.feature.chroma_stft(
             y=sound, sr=SAMPLE_RATE, n_fft=WINDOW, hop_length=hop_samples, tuning=0.0, center=False
         )
@@ -52,14 +53,14 @@ def chroma(audio: Samples, hop_samples: int) -> Frames:
 
 
 def spectra(audio: Samples, hop_samples: int) -> Frames:
-    """(hops, 72): energy of the semitones at each hop, in bels, around which chroma is told."""
+    """(hops, 72): energy of the semitones at each hop, in bels: the sound itself."""
     import librosa
 
     pitches = librosa.hz_to_midi(librosa.fft_frequencies(sr=SAMPLE_RATE, n_fft=WINDOW)[1:])
     bands = np.arange(LOWEST, HIGHEST + 1)
     weights = np.maximum(0.0, 1.0 - np.abs(bands[:, None] - pitches))
 
-    def of(sound: Samples) -> Frames:
+    def of(sound: NDArray[np.float64]) -> Frames:
         spectrum = librosa.stft(sound, n_fft=WINDOW, hop_length=hop_samples, center=False)[1:]
         power = weights @ np.square(np.abs(spectrum))
         return np.asarray(np.log10(power.T + 1e-6), np.float32)
@@ -67,28 +68,28 @@ def spectra(audio: Samples, hop_samples: int) -> Frames:
     return _by_blocks(of, audio, hop_samples)
 
 
-def _by_blocks(of: Callable[[Samples], Frames], audio: Samples, hop_samples: int) -> Frames:
+def _by_blocks(
+    of: Callable[[NDArray[np.float64]], Frames], audio: Samples, hop_samples: int
+) -> Frames:
     """``of`` a window around the beginning of each whole hop, half a minute at a time."""
     hops = len(audio) // hop_samples
-    padded = np.pad(audio, WINDOW // 2)
+    # In float64, or the last bits would follow from how long a block is.
+    padded = np.pad(audio.astype(np.float64), WINDOW // 2)
     block = round(_BLOCK_S * SAMPLE_RATE / hop_samples)
-    parts = [
-        of(padded[first * hop_samples : (min(first + block, hops) - 1) * hop_samples + WINDOW])
-        for first in range(0, hops, block)
-    ]
-    return np.ascontiguousarray(np.concatenate(parts)) if parts else np.zeros((0, 12), np.float32)
+    # At least one window, so that no hops have as many channels as any.
+    parts = []
+    for first in range(0, max(1, hops), block):
+        last = max(first, min(first + block, hops) - 1)
+        parts.append(of(padded[first * hop_samples : last * hop_samples + WINDOW]))
+    return np.ascontiguousarray(np.concatenate(parts)[:hops])
 
 
 class ChromaGuess(nn.Module):
     """Pitch classes of each hop from what was heard around it: two convolutions."""
 
-    mean: Tensor
-    scale: Tensor
-
     def __init__(self, examples: Frames, hop_samples: int, width: int = 128) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.from_numpy(examples.mean(0)))
-        self.register_buffer("scale", torch.from_numpy(examples.std(0) + 1e-6))
+        self.standardised = Standardised(examples)
         self.reach = max(1, round(CONTEXT_S / 2 * SAMPLE_RATE / hop_samples))
         """Hops that it hears before and after the one it speaks of."""
         self.layers = nn.Sequential(
@@ -99,7 +100,7 @@ class ChromaGuess(nn.Module):
 
     def forward(self, heard: Tensor) -> Tensor:
         """(batch, hops, channels) to (batch, hops, 12) logits."""
-        guess: Tensor = self.layers(((heard - self.mean) / self.scale).transpose(1, 2))
+        guess: Tensor = self.layers(self.standardised(heard).transpose(1, 2))
         return guess.transpose(1, 2)
 
 
@@ -125,18 +126,15 @@ def learn_chroma(
     torch.manual_seed(seed)
     examples = np.concatenate([one for found in pairs.values() for one, _ in found])
     network = ChromaGuess(examples, hop_samples)
-    optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
     rng = np.random.default_rng(seed)
-    for _ in range(steps):
+
+    def loss_of_batch() -> Tensor:
         cuts = [_cut(rng, pairs[name], length) for name in rng.choice(list(pairs), _BATCH)]
         given, wanted = (torch.from_numpy(np.stack(part)) for part in zip(*cuts, strict=True))
-        loss = _loss(network, given, wanted)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-    return network.eval()
+        return _loss(network, given, wanted)
+
+    fit(network, steps, loss_of_batch)
+    return network
 
 
 def _cut(
