@@ -141,7 +141,7 @@ def standard_of(
 
     progress: called once, when it is done. Raises DataError if no second of it sounds.
     """
-    courses = [course_of(as_heard(audio)) for audio in training]
+    courses = [course_of(mulaw.as_heard(audio)) for audio in training]
     flatness = np.concatenate([one.flatness[one.level_db > SOUNDING_DB] for one in courses])
     if not len(flatness):
         raise DataError(f"no second of the training audio of {domain.name} sounds; prepare it anew")
@@ -150,11 +150,6 @@ def standard_of(
     return Standard(
         loudness, domain.loudness_db, float(np.percentile(flatness, FLATNESS_PERCENTILE))
     )
-
-
-def as_heard(audio: Samples) -> Samples:
-    """As 8-bit mu-law, which is the best that a decoder can give back."""
-    return mulaw.decode(mulaw.encode(audio))
 
 
 def health_of(output: Samples, heard: Samples, standard: Standard) -> Health:
@@ -218,7 +213,7 @@ def endure(
     """
     takes = {
         "translation": (translate(bundle, backend, heard, target, seed, progress), heard),
-        "real": (as_heard(own), own),
+        "real": (mulaw.as_heard(own), own),
         "white noise": (white_noise(len(own), standard), own),
         "silence": (np.zeros_like(own), own),
     }

@@ -64,7 +64,7 @@ def timbre(audio: Samples) -> NDArray[np.float64]:
     The mean alone takes translations for the more real: they are near the average of all music. The
     first coefficient, which is the level, is left out.
     """
-    heard = mulaw.decode(mulaw.encode(audio)).astype(np.float64)
+    heard = mulaw.as_heard(audio).astype(np.float64)
     mfcc = librosa.feature.mfcc(y=heard, sr=SAMPLE_RATE, n_mfcc=_COEFFICIENTS, n_mels=40)[1:]
     return np.concatenate([mfcc.mean(axis=1), mfcc.std(axis=1)])
 

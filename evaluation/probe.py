@@ -113,7 +113,7 @@ def probe(
 
 def sound_ceiling(train: Music, test: Music, seed: int, steps: int) -> ProbeScore:
     """The same for networks that hear the sound itself, as 8-bit mu-law."""
-    known, unknown = (_each(_as_mulaw, part.audio) for part in (train, test))
+    known, unknown = (_each(mulaw.as_heard, part.audio) for part in (train, test))
     spectra = partial(harmony.spectra, hop_samples=train.hop_samples)
     guess = harmony.learn_chroma(
         _each(spectra, known), train.chroma, train.hop_samples, seed, steps
@@ -132,10 +132,6 @@ def _each(
     change: Callable[[Samples], Samples], pieces: Mapping[str, Sequence[Samples]]
 ) -> dict[str, list[Samples]]:
     return {domain: [change(one) for one in some] for domain, some in pieces.items()}
-
-
-def _as_mulaw(audio: Samples) -> Samples:
-    return mulaw.decode(mulaw.encode(audio))
 
 
 def tried(

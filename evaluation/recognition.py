@@ -70,7 +70,7 @@ def recognise(
     taken_for_source = 0
     for number, segment in enumerate(segments):
         source = names.index(segment.domain)
-        heard = mulaw.decode(mulaw.encode(segment.audio))
+        heard = mulaw.as_heard(segment.audio)
         real[source, names.index(judge.guess(heard))] += 1
         for target in bundle.domain_names:
             given = translate(bundle, backend, segment.audio, target, seed + number)

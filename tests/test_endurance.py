@@ -15,7 +15,6 @@ pytest.importorskip("torch")
 from evaluation.endurance import (
     Health,
     Standard,
-    as_heard,
     course_of,
     endure,
     health_of,
@@ -23,6 +22,7 @@ from evaluation.endurance import (
     standard_of,
     white_noise,
 )
+from model import mulaw
 from model.bundle import Bundle, Domain
 from model.config import SAMPLE_RATE
 from model.errors import DataError
@@ -66,7 +66,7 @@ def test_a_tone_has_a_sharp_spectrum_and_noise_a_flat_one() -> None:
 
 
 def test_the_domains_own_music_holds(music: np.ndarray, standard: Standard) -> None:
-    health = health_of(as_heard(music), music, standard)
+    health = health_of(mulaw.as_heard(music), music, standard)
     assert health.verdict == "holds"
     assert health.loudness_lu == pytest.approx(0.0, abs=1.0)
     assert health.drift_db == pytest.approx(0.0, abs=0.05)

@@ -8,13 +8,8 @@ from dataclasses import dataclass, field
 from model.config import ModelConfig, profile
 from model.errors import ConfigError, TrainingError
 
-TEACHING = (
-    "microphone_share",
-    "teacher_noise",
-    "teacher_off_level",
-    "teacher_remnants",
-    "teacher_silence",
-)
+_SHARES = ("microphone_share", "teacher_off_level", "teacher_remnants", "teacher_silence")
+TEACHING = ("teacher_noise", *_SHARES)
 """What prepares networks for the stage: a domain that is added is taught as its bundle was."""
 
 
@@ -71,7 +66,7 @@ class TrainSettings:
         for name in ("confusion_weight", "content_weight", "teacher_noise"):
             if not 0.0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in (one for one in TEACHING if one != "teacher_noise"):
+        for name in _SHARES:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         for name in ("cooldown", "average_decay"):

@@ -191,7 +191,6 @@ def _of_profiles(
 
 def _run(tasks: Sequence[Task], json_path: Path | None, plot_path: Path | None) -> None:
     """Measure one after the other, show a table, and write what was asked for."""
-
     from bridge.console import say, show
     from bridge.json_text import json_text
     from bridge.outputs import new_file, shown

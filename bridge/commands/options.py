@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -96,53 +96,30 @@ SegmentHopsOption = Annotated[
 ]
 
 
-def _teaching(text: str, default: float) -> str:
-    return f"{text}  [default: {default:g}; for add-domain, the bundle's]"
+def _teaching(text: str, default: float, metavar: str = "X", most: float | None = 1.0) -> Any:
+    """One of ``training.settings.TEACHING``, a share unless said otherwise."""
+    told = f"{text}  [default: {default:g}; for add-domain, the bundle's]"
+    return typer.Option(metavar=metavar, min=0, max=most, help=told)
 
 
 MicrophoneShareOption = Annotated[
-    float | None,
-    typer.Option(
-        metavar="X",
-        min=0,
-        max=1,
-        help=_teaching("Share of inputs heard through a made-up microphone.", 0.3),
-    ),
+    float | None, _teaching("Share of inputs heard through a made-up microphone.", 0.3)
 ]
 TeacherNoiseOption = Annotated[
     float | None,
-    typer.Option(
-        metavar="CODES",
-        min=0,
-        help=_teaching("Up to so much noise on the decoder's past, in mu-law codes.", 3),
+    _teaching(
+        "Up to so much noise on the decoder's past, in mu-law codes.", 3, metavar="CODES", most=None
     ),
 ]
 TeacherOffLevelOption = Annotated[
-    float | None,
-    typer.Option(
-        metavar="X",
-        min=0,
-        max=1,
-        help=_teaching("Share of segments whose past is 2 to 6 dB too loud or too soft.", 0.1),
-    ),
+    float | None, _teaching("Share of segments whose past is 2 to 6 dB too loud or too soft.", 0.1)
 ]
 TeacherRemnantsOption = Annotated[
     float | None,
-    typer.Option(
-        metavar="X",
-        min=0,
-        max=1,
-        help=_teaching("Share of segments whose past has other music of the domain mixed in.", 0.2),
-    ),
+    _teaching("Share of segments whose past has other music of the domain mixed in.", 0.2),
 ]
 TeacherSilenceOption = Annotated[
-    float | None,
-    typer.Option(
-        metavar="X",
-        min=0,
-        max=1,
-        help=_teaching("Share of segments whose past begins with silence.", 0.15),
-    ),
+    float | None, _teaching("Share of segments whose past begins with silence.", 0.15)
 ]
 SaveMinutesOption = Annotated[float, typer.Option(metavar="M", min=0, help="Between checkpoints.")]
 TrainThreadsOption = Annotated[
